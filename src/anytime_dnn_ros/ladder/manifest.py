@@ -1,0 +1,250 @@
+"""The manifest of a ladder bundle: what its stages are and how they fit together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Literal, cast
+
+import jsonschema
+
+from anytime_dnn_ros.errors import BundleError
+
+CombineRule = Literal['last', 'product', 'average', 'stack']
+IMAGE_SOURCE = 'image'
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a camera frame becomes the uint8 tensors that stages read.
+
+    Attributes:
+        color_order: `rgb` (3 channels) or `gray` (1 channel).
+        resize: `center_crop` takes the largest centred rectangle of the input's aspect ratio,
+            `stretch` the whole frame.
+        interpolation: `area`, `linear` or `cubic`, as OpenCV names them.
+    """
+
+    color_order: Literal['rgb', 'gray']
+    resize: Literal['center_crop', 'stretch']
+    interpolation: Literal['area', 'linear', 'cubic']
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, element type and static shape of one output of a stage."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InputSpec(TensorSpec):
+    """One input of a stage; `source` is `image` or `<earlier stage>/<its output>`."""
+
+    source: str
+
+    @property
+    def is_image(self) -> bool:
+        """Whether this input is the resized camera frame, uint8 [1, H, W, C]."""
+        return self.source == IMAGE_SOURCE
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: a static ONNX file whose output `answer` holds the logits, float32 [1, classes].
+
+    Attributes:
+        macs: Multiply-accumulates of this stage alone.
+        agreement: `{'top1': share, 'data': name}` with the float parent, None if it is float.
+    """
+
+    name: str
+    file: str
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    answer: str
+    macs: float
+    parameters: int
+    precision: str
+    sha256: str
+    agreement: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CombineSpec:
+    """How the answers of stages 1..k become answer k; see `combine.py`."""
+
+    rule: CombineRule
+    weights: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a bundle's `manifest.json` says; the schema stands beside this file."""
+
+    name: str
+    task: str
+    kind: Literal['interruptible', 'contract']
+    image: ImageSpec
+    combine: CombineSpec
+    stages: tuple[StageSpec, ...]
+    provenance: dict[str, Any]
+    labels_file: str = 'labels.txt'
+    schema_version: int = 1
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, read from the last stage's answer."""
+        stage = self.stages[-1]
+        return next(o.shape[-1] for o in stage.outputs if o.name == stage.answer)
+
+
+@dataclass(frozen=True)
+class StageQuality:
+    """What was counted for the combined answer after one stage."""
+
+    temperature: float = 1.0
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A bundle's `quality.json`.
+
+    Attributes:
+        data: Which data the figures were counted on.
+        held_out: False where the weights may have seen that data; accuracy is then not declared.
+    """
+
+    data: str
+    held_out: bool
+    stages: tuple[StageQuality, ...] = field(default_factory=tuple)
+    schema_version: int = 1
+
+
+@lru_cache
+def _validator(schema_file: str) -> Any:
+    text = resources.files(__package__).joinpath(schema_file).read_text(encoding='utf-8')
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def _validated(text: str, schema_file: str, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f'{where} is not valid JSON ({error}); export the bundle again') from error
+    fault = next(iter(_validator(schema_file).iter_errors(document)), None)
+    if fault is not None:
+        raise BundleError(
+            f'{where} does not fit its schema at {fault.json_path}: {fault.message[:200]}; '
+            'export the bundle again with this version of anytime-dnn'
+        )
+    return cast('dict[str, Any]', document)
+
+
+def _shape(tensor: dict[str, Any]) -> dict[str, Any]:
+    return {**tensor, 'shape': tuple(tensor['shape'])}
+
+
+def manifest_from_json(text: str, where: str = 'manifest.json') -> Manifest:
+    """Reads a manifest and checks it against its schema and against itself.
+
+    Args:
+        text: The file's content.
+        where: How errors name the file.
+
+    Raises:
+        BundleError: Not JSON, does not fit the schema, or its stages do not fit together.
+    """
+    doc = _validated(text, 'manifest.schema.json', where)
+    stages = tuple(
+        StageSpec(
+            **{
+                **stage,
+                'inputs': tuple(InputSpec(**_shape(t)) for t in stage['inputs']),
+                'outputs': tuple(TensorSpec(**_shape(t)) for t in stage['outputs']),
+            }
+        )
+        for stage in doc['stages']
+    )
+    weights = doc['combine'].get('weights')
+    manifest = Manifest(
+        **{
+            **doc,
+            'image': ImageSpec(**doc['image']),
+            'combine': CombineSpec(
+                doc['combine']['rule'], weights and tuple(tuple(map(float, row)) for row in weights)
+            ),
+            'stages': stages,
+        }
+    )
+    _check_wiring(manifest, where)
+    return manifest
+
+
+def _check_wiring(manifest: Manifest, where: str) -> None:
+    """Each input must come from the image or from an earlier stage's output of the same shape."""
+    channels = 3 if manifest.image.color_order == 'rgb' else 1
+    made: dict[str, TensorSpec] = {}
+    for stage in manifest.stages:
+        for tensor in stage.inputs:
+            label = f'{where}: stage {stage.name!r}, input {tensor.name!r}'
+            if tensor.is_image:
+                shape = tensor.shape
+                if tensor.dtype != 'uint8' or len(shape) != 4 or (shape[0], shape[3]) != (1, channels):
+                    raise BundleError(
+                        f'{label} must be uint8 [1, H, W, {channels}], not {tensor.dtype} {list(shape)}'
+                    )
+            elif tensor.source not in made:
+                raise BundleError(f'{label} wants {tensor.source!r}, which no earlier stage gives')
+            elif (made[tensor.source].dtype, made[tensor.source].shape) != (tensor.dtype, tensor.shape):
+                raise BundleError(f'{label} differs in type or shape from its source {tensor.source!r}')
+        answer = next((o for o in stage.outputs if o.name == stage.answer), None)
+        if answer is None or answer.dtype != 'float32' or len(answer.shape) != 2:
+            raise BundleError(
+                f'{where}: stage {stage.name!r} must have its answer {stage.answer!r} '
+                'among its outputs as float32 [1, classes]'
+            )
+        if answer.shape != (1, manifest.num_classes):
+            raise BundleError(f'{where}: stage {stage.name!r} has another number of classes')
+        made.update({f'{stage.name}/{o.name}': o for o in stage.outputs})
+    if len({stage.name for stage in manifest.stages}) < len(manifest.stages):
+        raise BundleError(f'{where}: two stages have the same name')
+    rows = manifest.combine.weights
+    if rows is None and manifest.combine.rule == 'stack':
+        raise BundleError(f'{where}: the rule "stack" needs weights, one row per prefix')
+    if rows is not None and [len(row) for row in rows] != list(range(1, len(manifest.stages) + 1)):
+        raise BundleError(f'{where}: row k of the combine weights must have k numbers')
+
+
+def manifest_to_json(manifest: Manifest) -> str:
+    """The manifest as JSON text that `manifest_from_json` reads back as an equal value."""
+    document = asdict(manifest)
+    for stage in document['stages']:
+        if stage['agreement'] is None:
+            del stage['agreement']
+    return json.dumps(document, indent=2) + '\n'
+
+
+def quality_from_json(text: str, num_stages: int, where: str = 'quality.json') -> Quality:
+    """Reads quality data and checks it against its schema and the number of stages.
+
+    Raises:
+        BundleError: Not JSON, does not fit the schema, or counts another number of stages.
+    """
+    doc = _validated(text, 'quality.schema.json', where)
+    if len(doc['stages']) != num_stages:
+        raise BundleError(
+            f'{where} describes {len(doc["stages"])} stages, the manifest {num_stages}; '
+            'calibrate the bundle again'
+        )
+    return Quality(**{**doc, 'stages': tuple(StageQuality(**stage) for stage in doc['stages'])})
+
+
+def quality_to_json(quality: Quality) -> str:
+    """The quality data as JSON text."""
+    return json.dumps(asdict(quality), indent=2) + '\n'
