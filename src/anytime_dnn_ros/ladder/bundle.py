@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -158,7 +157,7 @@ def write_bundle(
         draft.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(draft, path)
+        draft.replace(path)
     except OSError as error:
         raise BundleError(f'cannot write the bundle {path}: {error.strerror}') from error
     finally:

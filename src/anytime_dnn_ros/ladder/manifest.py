@@ -136,7 +136,9 @@ def _validated(text: str, schema_file: str, where: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise BundleError(f'{where} is not valid JSON ({error}); export the bundle again') from error
+        raise BundleError(
+            f'{where} is not valid JSON ({error}); export the bundle again'
+        ) from error
     fault = next(iter(_validator(schema_file).iter_errors(document)), None)
     if fault is not None:
         raise BundleError(
@@ -171,13 +173,15 @@ def manifest_from_json(text: str, where: str = 'manifest.json') -> Manifest:
         )
         for stage in doc['stages']
     )
-    weights = doc['combine'].get('weights')
+    rows = doc['combine'].get('weights')
+    weights = None if rows is None else tuple(tuple(map(float, row)) for row in rows)
     manifest = Manifest(
         **{
             **doc,
             'image': ImageSpec(**doc['image']),
             'combine': CombineSpec(
-                doc['combine']['rule'], weights and tuple(tuple(map(float, row)) for row in weights)
+                doc['combine']['rule'],
+                weights and tuple(tuple(map(float, row)) for row in weights),
             ),
             'stages': stages,
         }
@@ -188,32 +192,43 @@ def manifest_from_json(text: str, where: str = 'manifest.json') -> Manifest:
 
 def _check_wiring(manifest: Manifest, where: str) -> None:
     """Each input must come from the image or from an earlier stage's output of the same shape."""
-    channels = 3 if manifest.image.color_order == 'rgb' else 1
     made: dict[str, TensorSpec] = {}
     for stage in manifest.stages:
+        at = f'{where}: stage {stage.name!r}'
         for tensor in stage.inputs:
-            label = f'{where}: stage {stage.name!r}, input {tensor.name!r}'
             if tensor.is_image:
-                shape = tensor.shape
-                if tensor.dtype != 'uint8' or len(shape) != 4 or (shape[0], shape[3]) != (1, channels):
-                    raise BundleError(
-                        f'{label} must be uint8 [1, H, W, {channels}], not {tensor.dtype} {list(shape)}'
-                    )
-            elif tensor.source not in made:
-                raise BundleError(f'{label} wants {tensor.source!r}, which no earlier stage gives')
-            elif (made[tensor.source].dtype, made[tensor.source].shape) != (tensor.dtype, tensor.shape):
-                raise BundleError(f'{label} differs in type or shape from its source {tensor.source!r}')
-        answer = next((o for o in stage.outputs if o.name == stage.answer), None)
-        if answer is None or answer.dtype != 'float32' or len(answer.shape) != 2:
+                _check_image_input(tensor, manifest.image, at)
+                continue
+            source = made.get(tensor.source)
+            if source is None:
+                raise BundleError(f'{at} wants {tensor.source!r}, which no earlier stage gives')
+            if (source.dtype, source.shape) != (tensor.dtype, tensor.shape):
+                raise BundleError(
+                    f'{at}: input {tensor.name!r} differs in type or shape from {tensor.source!r}'
+                )
+        answers = [(o.dtype, o.shape) for o in stage.outputs if o.name == stage.answer]
+        if answers != [('float32', (1, manifest.num_classes))]:
             raise BundleError(
-                f'{where}: stage {stage.name!r} must have its answer {stage.answer!r} '
-                'among its outputs as float32 [1, classes]'
+                f'{at} must have its answer {stage.answer!r} among its outputs as '
+                f'float32 [1, {manifest.num_classes}]'
             )
-        if answer.shape != (1, manifest.num_classes):
-            raise BundleError(f'{where}: stage {stage.name!r} has another number of classes')
         made.update({f'{stage.name}/{o.name}': o for o in stage.outputs})
     if len({stage.name for stage in manifest.stages}) < len(manifest.stages):
         raise BundleError(f'{where}: two stages have the same name')
+    _check_weights(manifest, where)
+
+
+def _check_image_input(tensor: InputSpec, image: ImageSpec, at: str) -> None:
+    channels = 3 if image.color_order == 'rgb' else 1
+    fits = len(tensor.shape) == 4 and (tensor.shape[0], tensor.shape[3]) == (1, channels)
+    if tensor.dtype != 'uint8' or not fits:
+        raise BundleError(
+            f'{at}: input {tensor.name!r} must be uint8 [1, H, W, {channels}], '
+            f'not {tensor.dtype} {list(tensor.shape)}'
+        )
+
+
+def _check_weights(manifest: Manifest, where: str) -> None:
     rows = manifest.combine.weights
     if rows is None and manifest.combine.rule == 'stack':
         raise BundleError(f'{where}: the rule "stack" needs weights, one row per prefix')

@@ -1,0 +1,1 @@
+"""Run one stage of a ladder: ONNX Runtime on any machine."""

@@ -1,0 +1,108 @@
+"""The serving path: one image through the stages of a loaded ladder, one answer after each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anytime_dnn_ros.engines.base import CancelToken, Engine
+from anytime_dnn_ros.errors import EngineError
+from anytime_dnn_ros.ladder.answer import Answer, make_answer
+from anytime_dnn_ros.ladder.bundle import Bundle
+from anytime_dnn_ros.ladder.combine import Combiner
+from anytime_dnn_ros.ladder.frame_fit import ColorOrder, fit_frame
+from anytime_dnn_ros.timing.reference import ReferenceTimes, measure_reference_times
+
+# The camera most robots carry; the resize is part of a stage's reference time.
+REFERENCE_FRAME_SHAPE = (480, 640, 3)
+
+
+class ServingPath:
+    """A bundle and the engine that runs it. For one thread at a time.
+
+    Args:
+        bundle: A checked bundle.
+        engine: That bundle, loaded.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self._combiner = Combiner(bundle.manifest.combine)
+        self._image: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
+        self._color_order: ColorOrder = 'rgb'
+        self._fitted: set[int] = set()
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages there are."""
+        return self.engine.num_stages
+
+    def begin(self, image: NDArray[np.uint8], color_order: ColorOrder) -> None:
+        """Takes the next frame.
+
+        Args:
+            image: uint8 [H, W, 3] or [H, W]; read until the next `begin`.
+            color_order: Of `image`.
+        """
+        self._image, self._color_order = image, color_order
+        self._fitted.clear()
+        self._combiner.reset()
+
+    def fit(self, stage: int) -> None:
+        """Resizes the frame into the tensor that a stage reads, unless an earlier stage did.
+
+        Args:
+            stage: 0-based.
+        """
+        buffer = self.engine.image_buffer(stage)
+        if buffer is None or buffer.ctypes.data in self._fitted:
+            return
+        fit_frame(self._image, self._color_order, buffer, self.bundle.manifest.image)
+        self._fitted.add(buffer.ctypes.data)
+
+    def run_stage(self, stage: int, token: CancelToken) -> Answer:
+        """Runs the next stage on the frame.
+
+        Args:
+            stage: 0-based; stages run in order.
+            token: From the engine's `new_token`.
+
+        Returns:
+            The combined answer of all stages so far.
+
+        Raises:
+            StageCancelledError: The token was cancelled.
+            EngineError: The engine failed, or the network gave a number that is not finite.
+        """
+        self.fit(stage)
+        logits = self.engine.run_stage(stage, token)
+        quality = self.bundle.quality
+        temperature = 1.0 if quality is None else quality.stages[stage].temperature
+        answer = make_answer(stage + 1, self._combiner.add(logits), temperature)
+        if not answer.is_finite:
+            name = self.bundle.manifest.stages[stage].name
+            raise EngineError(
+                f'stage {name!r} gave a number that is not finite; check the bundle with '
+                '`anytime-dnn inspect`'
+            )
+        return answer
+
+    def expected_accuracy(self, stages_run: int) -> float:
+        """Declared share of right answers after that many stages; NaN if none may be declared."""
+        quality = self.bundle.quality
+        if quality is None or not quality.held_out or not stages_run:
+            return float('nan')
+        accuracy = quality.stages[stages_run - 1].accuracy
+        return float('nan') if accuracy is None else accuracy
+
+    def measure_reference_times(self) -> ReferenceTimes:
+        """Times each stage on a synthetic frame, resize and combination included."""
+        image = np.random.default_rng(0).integers(0, 256, REFERENCE_FRAME_SHAPE, np.uint8)
+
+        def run(stage: int) -> None:
+            if stage == 0:
+                self.begin(image, 'bgr')
+            self.run_stage(stage, self.engine.new_token())
+
+        return measure_reference_times(run, self.num_stages)
