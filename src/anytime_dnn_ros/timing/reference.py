@@ -32,7 +32,7 @@ class ReferenceTimes:
 
     @property
     def ratios(self) -> NDArray[np.float64]:
-        """Each sample over its stage's median, float64 [runs * stages]: the machine's own noise."""
+        """Each sample over its stage's median, float64 [runs * stages]: the machine's noise."""
         return np.asarray((self.samples_s / self.median_s).ravel(), np.float64)
 
 
