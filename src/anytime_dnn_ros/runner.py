@@ -98,8 +98,8 @@ class Sink(Protocol):
     def on_frame(self, summary: FrameSummary) -> None:
         """A frame is done and its final answer is out."""
 
-    def on_drop(self, kind: str, message: str) -> None:
-        """A frame got no answer; `kind` is short and stable, `message` says the mend."""
+    def on_fault(self, kind: str, message: str) -> None:
+        """Something is wrong with a frame; `kind` is short and stable, `message` says the mend."""
 
 
 @dataclass
@@ -210,7 +210,7 @@ class Runner:
     def drop(self, kind: str, message: str) -> None:
         """Counts a frame that cannot be served and tells the sink."""
         self.counters.dropped[kind] += 1
-        self._sink.on_drop(kind, message)
+        self._sink.on_fault(kind, message)
 
     def expected_stage_s(self, stage: int) -> float:
         """Time that stage `stage` (0-based) is expected to take now, without margin; seconds."""
@@ -268,6 +268,14 @@ class Runner:
             cut_s = monotonic() - start_s
             flight.infer_s += cut_s
             self.slowdown.observe_at_least(cut_s / self._reference_s[stage])
+            return False
+        except EngineError as error:
+            if flight.answer is None:
+                raise
+            # The stages before have answered: that answer stands, and the fault is told.
+            self._sink.on_fault('engine_error', str(error))
+            with self._flight_changed:
+                self._finish_early(flight, StopReason.CANCELLED)
             return False
         end_s = monotonic()
         flight.infer_s += end_s - start_s

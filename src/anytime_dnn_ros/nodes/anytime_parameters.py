@@ -1,0 +1,111 @@
+"""The parameters of anytime_node."""
+
+from anytime_dnn_ros.engines.factory import ENGINES
+from anytime_dnn_ros.nodes.parameters import Parameter
+
+ANYTIME_PARAMETERS = (
+    Parameter(
+        'model',
+        'lite',
+        'Ladder bundle: the name of a shipped one, or the path of its folder.',
+        when='configure',
+    ),
+    Parameter(
+        'engine',
+        'auto',
+        'Library that runs the stages; auto takes the best this machine has.',
+        choices=ENGINES,
+        when='configure',
+    ),
+    Parameter(
+        'threads',
+        1,
+        'CPU threads inside a stage; 1 has the tightest times on a busy machine.',
+        minimum=1,
+        maximum=64,
+        when='configure',
+    ),
+    Parameter(
+        'labels_path',
+        '',
+        "File with one class name per line, in place of the bundle's labels.",
+        when='configure',
+    ),
+    Parameter(
+        'image_transport',
+        'raw',
+        'raw subscribes to image, compressed to image/compressed.',
+        choices=('raw', 'compressed'),
+        when='configure',
+    ),
+    Parameter(
+        'image_reliability',
+        'auto',
+        "QoS of the image subscription; auto copies the publisher's.",
+        choices=('auto', 'reliable', 'best_effort'),
+        when='configure',
+    ),
+    Parameter(
+        'deadline_ms',
+        100.0,
+        'Time from the deadline reference to the final answer.',
+        unit='ms',
+        minimum=1.0,
+        maximum=60_000.0,
+    ),
+    Parameter(
+        'deadline_reference',
+        'stamp',
+        "Where the deadline counts from: the image's stamp, or its receipt by the node.",
+        choices=('stamp', 'receive'),
+    ),
+    Parameter(
+        'max_frame_age_ms',
+        1000.0,
+        'A frame older than this is dropped and counted.',
+        unit='ms',
+        minimum=1.0,
+        maximum=3_600_000.0,
+    ),
+    Parameter(
+        'miss_rate_target',
+        0.01,
+        'Accepted share of frames whose deadline is missed; sets the margin of the next stage.',
+        minimum=0.0001,
+        maximum=0.5,
+    ),
+    Parameter(
+        'confidence_target',
+        0.0,
+        'Stop refining once an answer is this confident; 0 always uses the whole budget.',
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Parameter(
+        'publish_intermediate',
+        True,
+        'Publish the answer of every stage, not only the final one.',
+    ),
+    Parameter(
+        'top_k',
+        5,
+        'How many classes a prediction lists.',
+        minimum=1,
+        maximum=100,
+    ),
+    Parameter(
+        'diagnostics_period_s',
+        1.0,
+        'Period of /diagnostics and of the performance profile.',
+        unit='s',
+        minimum=0.1,
+        maximum=60.0,
+        when='configure',
+    ),
+    Parameter(
+        'autostart',
+        True,
+        'Configure and activate at start; false waits for a lifecycle manager.',
+        when='configure',
+    ),
+)
