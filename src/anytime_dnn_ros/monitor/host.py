@@ -1,0 +1,64 @@
+"""Processor, memory and temperature of any machine, by psutil."""
+
+import statistics
+
+import psutil
+
+from anytime_dnn_ros.monitor.probe import Probe, Reading
+
+# The kernel changes these slowly, and some machines take milliseconds to tell them.
+SLOW_S = 1.0
+# Absent sensors read 0, -256 or 255.
+_BELIEVABLE_C = (0.0, 150.0)
+
+
+def host_probes(*, temperature: bool = True) -> list[Probe]:
+    """Return the probes every machine has.
+
+    Args:
+        temperature: Also read the temperature; off where a probe that knows the board does it.
+    """
+    # psutil measures between calls: the first one only starts the clock.
+    psutil.cpu_percent(percpu=True)
+    probes = [
+        Probe('psutil', 'processor load', _processor),
+        Probe('psutil', 'memory', _memory),
+        Probe('psutil', 'swap', _swap, SLOW_S),
+        Probe('psutil', 'load average', _load_average, SLOW_S),
+    ]
+    # Containers, virtual machines and some boards have no clocks or sensors: that is no failure.
+    if hasattr(psutil, 'cpu_freq') and _clock(0.0):
+        probes.append(Probe('psutil', 'processor clock', _clock, SLOW_S))
+    if temperature and hasattr(psutil, 'sensors_temperatures') and _temperature(0.0):
+        probes.append(Probe('psutil', 'temperature', _temperature, SLOW_S))
+    return probes
+
+
+def _processor(_now_s: float) -> Reading:
+    cores = tuple(psutil.cpu_percent(percpu=True))
+    return {'cpu_percent': statistics.fmean(cores), 'cpu_percent_per_core': cores}
+
+
+def _memory(_now_s: float) -> Reading:
+    return {'memory_percent': psutil.virtual_memory().percent}
+
+
+def _swap(_now_s: float) -> Reading:
+    return {'swap_percent': psutil.swap_memory().percent}
+
+
+def _load_average(_now_s: float) -> Reading:
+    return {'load_1m': psutil.getloadavg()[0]}
+
+
+def _clock(_now_s: float) -> Reading:
+    # A maximum of 0 is psutil's word for "the kernel does not say".
+    ratios = [clock.current / clock.max for clock in psutil.cpu_freq(percpu=True) if clock.max]
+    return {'cpu_freq_ratio': min(statistics.fmean(ratios), 1.0)} if ratios else {}
+
+
+def _temperature(_now_s: float) -> Reading:
+    low, high = _BELIEVABLE_C
+    sensors = (s for chip in psutil.sensors_temperatures().values() for s in chip)
+    believable = [s.current for s in sensors if low < s.current < high]
+    return {'temperature_c': max(believable)} if believable else {}

@@ -1,0 +1,141 @@
+"""Put the probes of a machine together and take whole samples with them."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
+from anytime_dnn_ros.monitor.host import host_probes
+from anytime_dnn_ros.monitor.jetson import is_jetson, jetson_probes
+from anytime_dnn_ros.monitor.jtop import jtop_probes
+from anytime_dnn_ros.monitor.nvml import nvml_probes
+from anytime_dnn_ros.monitor.probe import Probe, Reading
+from anytime_dnn_ros.monitor.psi import psi_probes
+from anytime_dnn_ros.monitor.recorded import recorded_probes
+from anytime_dnn_ros.monitor.sample import LoadSample
+from anytime_dnn_ros.monitor.synthetic import synthetic_probes
+from anytime_dnn_ros.monitor.throttling import throttling_probes
+
+SOURCES = ('auto', 'psutil', 'jetson', 'nvml', 'synthetic', 'recorded')
+# Of two probes the hotter sensor and the bad news count; of anything else, the first probe.
+_WORST_COUNTS = frozenset({'temperature_c', 'throttled'})
+
+
+def find_probes(
+    source: str,
+    *,
+    report: Callable[[str], None],
+    recorded_file: str = '',
+    synthetic_profile: str = '',
+    root: Path = Path('/'),
+) -> list[Probe]:
+    """Return the probes of a source, the most trusted first.
+
+    Args:
+        source: One of SOURCES; `auto` takes whatever this machine has.
+        report: Told in one sentence of an optional probe that is installed but does not work.
+        recorded_file: CSV file for the source `recorded`.
+        synthetic_profile: Profiles for the source `synthetic`.
+        root: Root of the file system, for trials.
+
+    Raises:
+        ConfigurationError: The source is unknown, or this machine does not have it.
+        MissingDependencyError: The source needs a package that is not installed.
+    """
+    if source == 'synthetic':
+        return synthetic_probes(synthetic_profile)
+    if source == 'recorded':
+        return recorded_probes(Path(recorded_file))
+    if source == 'psutil':
+        return [*host_probes(), *psi_probes(root), *throttling_probes(root)]
+    if source == 'nvml':
+        return [*nvml_probes(), *find_probes('psutil', report=report, root=root)]
+    if source == 'jetson':
+        board = jetson_probes(root) if is_jetson(root) else []
+        if not board:
+            raise ConfigurationError(
+                'parameter source = jetson: this machine is no Jetson, or its sysfs is hidden '
+                'from this container; set source to auto.'
+            )
+        # psutil would also count the PMIC, whose sensor is a constant 100 degrees on some boards.
+        hot = any(probe.name == 'temperature' for probe in board)
+        return [*board, *host_probes(temperature=not hot), *psi_probes(root)]
+    if source == 'auto':
+        own = 'jetson' if is_jetson(root) and jetson_probes(root) else 'psutil'
+        probes = find_probes(own, report=report, root=root)
+        return [*probes, *_gpu_library(), *_jtop(report)]
+    raise ConfigurationError(
+        f'parameter source = {source!r} is unknown: set it to one of {", ".join(SOURCES)}.'
+    )
+
+
+def _gpu_library() -> list[Probe]:
+    try:
+        return nvml_probes()
+    except (ConfigurationError, MissingDependencyError):
+        # `auto` takes what is there; who relies on NVML asks for it by name and gets the error.
+        return []
+
+
+def _jtop(report: Callable[[str], None]) -> list[Probe]:
+    try:
+        return jtop_probes()
+    except Exception as error:  # noqa: BLE001  (a plug-in's failure of any kind)
+        report(f'jetson-stats is installed but gives nothing: {error!r}. Start its service jtop.')
+        return []
+
+
+class Monitor:
+    """Takes samples; a probe that fails leaves its fields at NaN and is reported once."""
+
+    def __init__(self, probes: list[Probe], report: Callable[[str], None]) -> None:
+        """Start with nothing read.
+
+        Args:
+            probes: What to read, the most trusted first.
+            report: Told once, in one sentence, of each probe that failed.
+        """
+        self._probes = probes
+        self._report = report
+        self._due_s = [-math.inf] * len(probes)
+        self._readings: list[Reading] = [{} for _ in probes]
+        self._failed: list[str | None] = [None] * len(probes)
+        self._reported: set[int] = set()
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Return the probes that fail now, each as one phrase with its reason."""
+        return tuple(failed for failed in self._failed if failed)
+
+    def sample(self, now_s: float) -> LoadSample:
+        """Read what is due and return all that is known.
+
+        Args:
+            now_s: Monotonic time in seconds.
+        """
+        merged: Reading = {}
+        sources: dict[str, None] = {}
+        for index, probe in enumerate(self._probes):
+            if now_s >= self._due_s[index]:
+                self._read(index, now_s)
+            reading = self._readings[index]
+            if reading:
+                sources[probe.source] = None
+            for name, value in reading.items():
+                known = merged.get(name)
+                if known is None or (name in _WORST_COUNTS and not known >= value):
+                    merged[name] = value
+        return LoadSample(**merged, source='+'.join(sources))
+
+    def _read(self, index: int, now_s: float) -> None:
+        probe = self._probes[index]
+        self._due_s[index] = now_s + probe.every_s
+        try:
+            self._readings[index] = probe.read(now_s)
+            self._failed[index] = None
+        except Exception as error:  # noqa: BLE001  (whatever a driver does, the monitor lives)
+            self._readings[index] = {}
+            self._failed[index] = f'{probe.source} {probe.name}: {error!r}'
+            if index not in self._reported:
+                self._reported.add(index)
+                self._report(f'{self._failed[index]}; it counts as unknown until it answers.')
