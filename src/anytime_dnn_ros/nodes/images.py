@@ -109,7 +109,7 @@ def decode_image(msg: Any) -> tuple[NDArray[np.uint8], ColorOrder]:
     except Exception as error:  # each library raises its own types
         raise ImageError(
             'undecodable_image',
-            f'{msg.encoding} image of {msg.width}x{msg.height} pixels cannot be converted: {error}',
+            f'{msg.encoding} image of {msg.width}x{msg.height} pixels not converted: {error}',
         ) from error
     return cast('NDArray[np.uint8]', bgr), 'bgr'
 
@@ -124,7 +124,7 @@ def decode_compressed(msg: Any) -> tuple[NDArray[np.uint8], ColorOrder]:
     if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_PADDING:]:
         raise ImageError(
             'truncated_image',
-            f'JPEG of {len(data)} bytes is cut short (no end marker): check the link to the camera',
+            f'JPEG of {len(data)} bytes is cut short (no end marker): check the camera link',
         )
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -159,7 +159,7 @@ def _converter() -> Any:
     except ImportError:
         pass
     else:
-        return lambda msg, packed: bridge.imgmsg_to_cv2(msg, 'bgr8')  # noqa: ARG005
+        return lambda msg, packed: bridge.imgmsg_to_cv2(msg, 'bgr8')
     try:
         from rosbags.image import image_to_cvimage  # noqa: PLC0415
     except ImportError as error:

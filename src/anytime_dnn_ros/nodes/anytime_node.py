@@ -1,0 +1,485 @@
+"""anytime_node: camera frames in, successively better predictions out, by the deadline."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from math import isfinite
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import cv2
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from anytime_dnn_ros.engines.factory import load_engine
+from anytime_dnn_ros.errors import AnytimeError, BundleError, ConfigurationError, ImageError
+from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
+from anytime_dnn_ros.msg import (
+    AnytimePrediction,
+    Deadline,
+    FrameReport,
+    LoadProfile,
+    PerformanceProfile,
+    SystemLoad,
+)
+from anytime_dnn_ros.nodes.anytime_diagnostics import NodeHealth, anytime_status
+from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS
+from anytime_dnn_ros.nodes.debug_image import draw_debug_image
+from anytime_dnn_ros.nodes.frame_age import StampJudge
+from anytime_dnn_ros.nodes.images import check_image, decode_compressed, decode_image
+from anytime_dnn_ros.nodes.messages import (
+    image_message,
+    prediction_message,
+    profile_message,
+    report_message,
+)
+from anytime_dnn_ros.nodes.parameters import Values, declare, validate
+from anytime_dnn_ros.planner import Goals
+from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
+from anytime_dnn_ros.serving import ServingPath
+from anytime_dnn_ros.timing.reference import ReferenceTimes
+
+Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
+
+WARN_PERIOD_S = 10.0
+CAMERA_CHECK_PERIOD_S = 0.5
+# The monitor publishes at 10 Hz; after this silence its regime is no longer believed.
+LOAD_TIMEOUT_S = 3.0
+UNKNOWN_REGIME = 0
+# Threads wait for the interpreter at most this long; the default of 5 ms eats deadlines.
+SWITCH_INTERVAL_S = 0.0005
+BUDGET_MS = next(p for p in ANYTIME_PARAMETERS if p.name == 'deadline_ms')
+SENSOR_QOS = QoSProfile(
+    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
+)
+LATCHED_QOS = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+def guarded(
+    method: Callable[[AnytimeNode, LifecycleState], None],
+) -> Transition:
+    """Makes a lifecycle callback that says why it failed: rclpy swallows what it raises."""
+
+    @wraps(method)
+    def transition(node: AnytimeNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            method(node, state)
+        except AnytimeError as error:
+            node.fault = str(error)
+            node.get_logger().error(str(error))
+        except Exception:  # noqa: BLE001 - rclpy would hide it
+            node.fault = traceback.format_exc()
+            node.get_logger().fatal(node.fault)
+        else:
+            node.fault = ''
+            return TransitionCallbackReturn.SUCCESS
+        return TransitionCallbackReturn.FAILURE
+
+    return transition
+
+
+class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
+    """Lifecycle: configure reads the bundle, activate loads and serves it, deactivate frees it.
+
+    It is also the runner's `Sink`: those three methods run in the runner's threads.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('anytime_node', **kwargs)
+        self.fault = ''
+        self._values: Values = declare(self, ANYTIME_PARAMETERS)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._bundle: Bundle | None = None
+        self._labels: tuple[str, ...] = ()
+        self._path: ServingPath | None = None
+        self._reference: ReferenceTimes | None = None
+        self._runner: Runner | None = None
+        self._judge = StampJudge(1.0)
+        self._health = NodeHealth()
+        self._warned_s: dict[str, float] = {}
+        self._override_budget_s: float | None = None
+        self._override_frames = 0
+        self._camera_qos: QoSProfile | None = None
+        self._active_things: list[tuple[Callable[[Any], Any], Any]] = []
+        self._image_subscription: Any = None
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics_timer = self.create_timer(
+            self._values['diagnostics_period_s'], self._publish_diagnostics
+        )
+        self._prediction: Any = None
+        self._report: Any = None
+        self._profile: Any = None
+        self._debug_image: Any = None
+
+    # Lifecycle
+
+    @guarded
+    def on_configure(self, state: LifecycleState) -> None:  # noqa: ARG002 - rclpy's signature
+        """Reads and checks the bundle and makes the publishers."""
+        try:
+            self._bundle = read_bundle(find_bundle(self._values['model']))
+        except BundleError as error:
+            raise ConfigurationError(
+                f'parameter model = {self._values["model"]!r} cannot be used: {error}'
+            ) from error
+        self._labels = self._read_labels(self._bundle)
+        if self._bundle.quality is None or not self._bundle.quality.held_out:
+            self.get_logger().info(
+                f'bundle {self._bundle.manifest.name!r} has no accuracy counted on held-out data: '
+                'expected_accuracy is published as NaN'
+            )
+        self._destroy_publishers()
+        self._prediction = self.create_publisher(AnytimePrediction, '~/prediction', 10)
+        self._report = self.create_publisher(FrameReport, '~/frame_report', 10)
+        self._profile = self.create_publisher(
+            PerformanceProfile, '~/performance_profile', LATCHED_QOS
+        )
+        self._debug_image = self.create_publisher(Image, '~/debug_image', 1)
+
+    @guarded
+    def on_activate(self, state: LifecycleState) -> None:  # noqa: ARG002
+        """Loads the engine, measures its stage times and starts to serve."""
+        assert self._bundle is not None
+        begun_s = monotonic()
+        # The frame is resized to a few hundred pixels: OpenCV's own threads would only disturb.
+        cv2.setNumThreads(1)
+        engine = load_engine(self._bundle, self._values['engine'], self._values['threads'])
+        self._path = ServingPath(self._bundle, engine)
+        self._reference = self._path.measure_reference_times()
+        self._runner = Runner(self._path, self._reference, self)
+        self._apply(self._values)
+        self._health = NodeHealth(activated_s=monotonic())
+        self._override_budget_s = None
+        self._runner.start()
+        self._subscribe()
+        self._publish_profile()
+        times = ', '.join(f'{1e3 * t:.1f}' for t in self._reference.median_s)
+        info = engine.info()
+        self.get_logger().info(
+            f'{self._bundle.manifest.name!r} on {info.library} {info.version}, {info.device}, '
+            f'{info.threads} thread(s); stages take {times} ms; active after '
+            f'{monotonic() - begun_s:.1f} s'
+        )
+
+    @guarded
+    def on_deactivate(self, state: LifecycleState) -> None:  # noqa: ARG002
+        """Stops serving and frees the engine."""
+        self.stop()
+
+    @guarded
+    def on_cleanup(self, state: LifecycleState) -> None:  # noqa: ARG002
+        """Forgets the bundle."""
+        self.stop()
+        self._bundle = None
+        self._destroy_publishers()
+
+    @guarded
+    def on_shutdown(self, state: LifecycleState) -> None:  # noqa: ARG002
+        """Stops serving and frees the engine."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stops serving and frees the engine; harmless if nothing runs."""
+        for destroy, thing in self._active_things:
+            destroy(thing)
+        self._active_things.clear()
+        self._drop_image_subscription()
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner = None
+        if self._path is not None:
+            self._path.engine.close()
+            self._path = None
+
+    def autostart(self) -> None:
+        """Configures and activates, if the parameter says so."""
+        if not self._values['autostart']:
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    # Incoming
+
+    def _subscribe(self) -> None:
+        deadline = self.create_subscription(Deadline, '~/deadline', self._on_deadline, 10)
+        load = self.create_subscription(SystemLoad, 'system_load', self._on_load, SENSOR_QOS)
+        profile = self.create_subscription(
+            LoadProfile, 'load_profile', self._on_load_profile, SENSOR_QOS
+        )
+        timer = self.create_timer(CAMERA_CHECK_PERIOD_S, self._follow_camera)
+        period_s = self._values['diagnostics_period_s']
+        profile_timer = self.create_timer(period_s, self._publish_profile)
+        self._active_things = [
+            (self.destroy_subscription, deadline),
+            (self.destroy_subscription, load),
+            (self.destroy_subscription, profile),
+            (self.destroy_timer, timer),
+            (self.destroy_timer, profile_timer),
+        ]
+        self._follow_camera()
+
+    def _follow_camera(self) -> None:
+        """Subscribes with the camera's reliability, and again should that change."""
+        compressed = self._values['image_transport'] == 'compressed'
+        topic = 'image/compressed' if compressed else 'image'
+        wanted = self._values['image_reliability']
+        if wanted == 'auto':
+            cameras = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
+            if not cameras and self._image_subscription is not None:
+                return
+            reliable = bool(cameras) and all(
+                c.qos_profile.reliability == ReliabilityPolicy.RELIABLE for c in cameras
+            )
+            wanted = 'reliable' if reliable else 'best_effort'
+        reliability = (
+            ReliabilityPolicy.RELIABLE if wanted == 'reliable' else ReliabilityPolicy.BEST_EFFORT
+        )
+        if self._camera_qos is not None and self._camera_qos.reliability == reliability:
+            return
+        self._drop_image_subscription()
+        self._camera_qos = QoSProfile(
+            depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability
+        )
+        kind, callback = (
+            (CompressedImage, self._on_compressed) if compressed else (Image, self._on_image)
+        )
+        self._image_subscription = self.create_subscription(
+            kind, topic, callback, self._camera_qos
+        )
+        self._health.camera_reliability = wanted
+
+    def _drop_image_subscription(self) -> None:
+        if self._image_subscription is not None:
+            self.destroy_subscription(self._image_subscription)
+        self._image_subscription = self._camera_qos = None
+
+    def _on_image(self, msg: Image) -> None:
+        self._accept(msg, lambda: decode_image(msg), check_image)
+
+    def _on_compressed(self, msg: CompressedImage) -> None:
+        self._accept(msg, lambda: decode_compressed(msg), None)
+
+    def _accept(
+        self, msg: Any, decode: Callable[[], Any], check: Callable[[Any], None] | None
+    ) -> None:
+        """Puts a frame into the runner's slot, or counts why not."""
+        received_s = monotonic()
+        runner = self._runner
+        if runner is None:
+            return
+        self._health.last_frame_s = received_s
+        seq = runner.next_seq()
+        budget_s = self._next_budget_s()
+        try:
+            if check is not None:
+                check(msg)
+            age_s = self._age_s(msg.header.stamp)
+        except ImageError as error:
+            runner.drop(error.kind, str(error))
+            return
+        by_stamp = self._values['deadline_reference'] == 'stamp'
+        runner.submit(
+            Frame(
+                seq=seq,
+                decode=decode,
+                received_s=received_s,
+                age_at_receipt_s=age_s,
+                budget_s=budget_s,
+                due_s=received_s + budget_s - (age_s if by_stamp else 0.0),
+                header=msg.header,
+            )
+        )
+
+    def _age_s(self, stamp: Any) -> float:
+        """Age of a frame; NaN where the stamp is not to be believed and not needed."""
+        now_ns = self.get_clock().now().nanoseconds
+        try:
+            return self._judge.age_s(Time.from_msg(stamp).nanoseconds, now_ns)
+        except ImageError:
+            if self._values['deadline_reference'] == 'stamp':
+                raise
+            return float('nan')
+
+    def _next_budget_s(self) -> float:
+        """The budget of the next frame, seconds; uses up one frame of a `Deadline` message."""
+        if self._override_budget_s is None:
+            return float(1e-3 * self._values['deadline_ms'])
+        budget_s = self._override_budget_s
+        if self._override_frames:
+            self._override_frames -= 1
+            if not self._override_frames:
+                self._override_budget_s = None
+        return budget_s
+
+    def _on_deadline(self, msg: Deadline) -> None:
+        if msg.budget_ms == 0:
+            self._override_budget_s, self._override_frames = None, 0
+            return
+        low, high = BUDGET_MS.minimum or 0.0, BUDGET_MS.maximum or float('inf')
+        if not (isfinite(msg.budget_ms) and low <= msg.budget_ms <= high):
+            self._health.deadlines_refused += 1
+            self.on_fault(
+                'deadline_refused',
+                f'~/deadline: budget_ms = {msg.budget_ms} is refused: send {low:g} to {high:g}, '
+                'or 0 to go back to the parameter deadline_ms',
+            )
+            return
+        self._override_budget_s, self._override_frames = 1e-3 * msg.budget_ms, msg.frames
+
+    def _on_load(self, msg: SystemLoad) -> None:
+        self._health.last_load_s = monotonic()
+        self._health.cpu_percent = msg.cpu_percent
+
+    def _on_load_profile(self, msg: LoadProfile) -> None:
+        self._health.last_load_s = monotonic()
+        self._health.regime_name = msg.regime_name
+        if self._runner is not None:
+            self._runner.slowdown.set_regime(msg.regime)
+
+    # Outgoing: the runner's sink
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        """Publishes an answer."""
+        message = prediction_message(prediction, self._labels, self._values['top_k'])
+        self._prediction.publish(message)
+
+    def on_frame(self, summary: FrameSummary) -> None:
+        """Publishes a frame's report, and its picture while somebody looks."""
+        runner = self._runner
+        if runner is None:
+            return
+        self._report.publish(report_message(summary, runner.counters))
+        if self._debug_image.get_subscription_count():
+            assert self._bundle is not None
+            label = self._labels[int(summary.answer.probabilities.argmax())]
+            picture = draw_debug_image(summary, label, len(self._bundle.manifest.stages))
+            self._debug_image.publish(image_message(picture, summary.frame.header))
+
+    def on_fault(self, kind: str, message: str) -> None:
+        """Warns once per kind and period; the counters hold the rest."""
+        now_s = monotonic()
+        if now_s - self._warned_s.get(kind, -WARN_PERIOD_S) >= WARN_PERIOD_S:
+            self._warned_s[kind] = now_s
+            self.get_logger().warning(f'{kind}: {message}')
+
+    def _publish_profile(self) -> None:
+        if self._runner is None or self._path is None or self._reference is None:
+            return
+        stamp = self.get_clock().now().to_msg()
+        name = self._path.bundle.manifest.name
+        self._profile.publish(
+            profile_message(name, self._path, self._reference, self._runner, stamp)
+        )
+
+    def _publish_diagnostics(self) -> None:
+        if self._runner is not None and self._health.load_is_lost(LOAD_TIMEOUT_S):
+            self._runner.slowdown.set_regime(UNKNOWN_REGIME)
+        status = anytime_status(
+            self._health,
+            self._runner.counters if self._runner else None,
+            fault=self.fault,
+            load_timeout_s=LOAD_TIMEOUT_S,
+            slowdown=self._runner.slowdown.slowdown if self._runner else None,
+            engine=self._path.engine.info() if self._path else None,
+        )
+        status.name = f'{self.get_fully_qualified_name()}: inference'
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def _destroy_publishers(self) -> None:
+        for publisher in (self._prediction, self._report, self._profile, self._debug_image):
+            if publisher is not None:
+                self.destroy_publisher(publisher)
+        self._prediction = self._report = self._profile = self._debug_image = None
+
+    # Parameters
+
+    def _on_set_parameters(self, changes: list[RosParameter]) -> Any:
+        return validate(ANYTIME_PARAMETERS, changes, self._take_over)
+
+    def _take_over(self, changes: Values) -> None:
+        later = [p.name for p in ANYTIME_PARAMETERS if p.when == 'configure' and p.name in changes]
+        if later and self._runner is not None:
+            raise ConfigurationError(
+                f'parameter {later[0]} cannot change while the node is active: deactivate it '
+                '(ros2 lifecycle set), set it, clean up, configure and activate again'
+            )
+        self._values.update(changes)
+        self._apply(self._values)
+
+    def _apply(self, values: Values) -> None:
+        """Hands the values that take effect at once to those who use them."""
+        self._judge.max_age_s = 1e-3 * values['max_frame_age_ms']
+        if self._runner is None:
+            return
+        self._runner.goals = Goals(
+            confidence_target=values['confidence_target'],
+            miss_rate_target=values['miss_rate_target'],
+        )
+        self._runner.max_frame_age_s = 1e-3 * values['max_frame_age_ms']
+        self._runner.publish_intermediate = values['publish_intermediate']
+
+    def _read_labels(self, bundle: Bundle) -> tuple[str, ...]:
+        path = self._values['labels_path']
+        if not path:
+            return bundle.labels
+        try:
+            labels = tuple(Path(path).expanduser().read_text(encoding='utf-8').splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f'parameter labels_path = {path!r} cannot be read ({error}): give a text file'
+            ) from error
+        if len(labels) != bundle.manifest.num_classes:
+            raise ConfigurationError(
+                f'parameter labels_path = {path!r} has {len(labels)} lines, the bundle has '
+                f'{bundle.manifest.num_classes} classes: give one name per line'
+            )
+        return labels
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until it is told to stop.
+
+    Returns:
+        0 after a clean stop, 2 for parameters that cannot be used.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = AnytimeNode()
+        node.autostart()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except ConfigurationError as error:
+        rclpy.logging.get_logger('anytime_node').fatal(str(error))
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.stop()
+            node.destroy_node()
+        if rclpy.ok():
+            rclpy.shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
