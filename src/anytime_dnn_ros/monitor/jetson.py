@@ -18,6 +18,7 @@ and the drivers' own attribute names:
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from anytime_dnn_ros.monitor.probe import Probe, Reading, read_number
 from anytime_dnn_ros.monitor.throttling import Rising
@@ -26,6 +27,8 @@ _SLOW_S = 1.0
 _GPU_SUFFIXES = ('.gpu', '.ga10b', '.gv11b', '.gp10b')
 _THOR_GPU = 'gpu-gpc-0'
 _WHOLE_MODULE = ('VDD_IN', 'POM_5V_IN')
+# A scale to watts, and the files whose numbers are multiplied.
+_Rail: TypeAlias = tuple[float, tuple[Path, ...]]
 
 
 def is_jetson(root: Path = Path('/')) -> bool:
@@ -82,10 +85,10 @@ def _chips(sys: Path, name: str) -> Iterator[Path]:
             yield label.parent
 
 
-def _rails(sys: Path) -> list[tuple[float, tuple[Path, ...]]]:
-    """Return the rails that make up the module's power: a scale to watts, and the factors."""
-    module = [(1e-6, (chip / 'power1_input',)) for chip in _chips(sys, 'ina238')]
-    rails: dict[str, tuple[float, tuple[Path, ...]]] = {}
+def _rails(sys: Path) -> list[_Rail]:
+    """Return the rails that make up the module's power."""
+    module: list[_Rail] = [(1e-6, (chip / 'power1_input',)) for chip in _chips(sys, 'ina238')]
+    rails: dict[str, _Rail] = {}
     for chip in _chips(sys, 'ina3221'):
         for label in sorted(chip.glob('in*_label')):
             name = label.read_text(encoding='ascii').strip()
@@ -118,7 +121,7 @@ def _zone_c(zone: Path) -> tuple[float, ...]:
         return ()
 
 
-def _power(rails: list[tuple[float, tuple[Path, ...]]], _now_s: float) -> Reading:
+def _power(rails: list[_Rail], _now_s: float) -> Reading:
     power_w = 0.0
     for scale, factors in rails:
         rail_w = scale

@@ -45,6 +45,11 @@ def find_probes(
     if source == 'synthetic':
         return synthetic_probes(synthetic_profile)
     if source == 'recorded':
+        if not recorded_file:
+            raise ConfigurationError(
+                'parameter recorded_file is empty: with source = recorded, set it to the CSV file '
+                'to play.'
+            )
         return recorded_probes(Path(recorded_file))
     if source == 'psutil':
         return [*host_probes(), *psi_probes(root), *throttling_probes(root)]

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from anytime_dnn_ros.monitor.sample import LoadSample
 
-# From here on another task's demand is felt in ours.
+# Chosen: from here on another task's demand is felt in ours.
 BUSY_PERCENT = 40.0
-# Share of time with some task stalled on memory at which interactive work suffers; systemd-oomd
-# and the kernel's PSI documentation act in this region.
+# Chosen: a task with a deadline feels it when every tenth moment goes into waiting for memory.
 MEMORY_STALL_PERCENT = 10.0
 _HYSTERESIS = 5.0
 

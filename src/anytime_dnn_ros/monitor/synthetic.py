@@ -6,8 +6,8 @@ A profile is a name and settings, several are joined by semicolons:
 
 import math
 import os
-from dataclasses import dataclass, fields, replace
-from typing import Literal, cast, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast, get_args
 
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.monitor.probe import Probe, Reading
@@ -93,19 +93,20 @@ def _parse_profile(text: str) -> Profile:
     shape, *settings = text.split() or ['']
     if shape not in get_args(Shape):
         raise _refusal(text, f'it must begin with {", ".join(get_args(Shape))}')
-    profile = Profile(cast('Shape', shape))
+    given: dict[str, Any] = {}
     for setting in settings:
         key, _, value = setting.partition('=')
         if key == 'quantity' and value in QUANTITIES:
-            profile = replace(profile, quantity=value)
+            given[key] = value
         elif key in _NUMBERS:
-            profile = replace(profile, **{key: _number(text, setting, value)})
+            given[key] = _number(text, setting, value)
         else:
             raise _refusal(
                 text,
                 f'{setting!r} is none of {", ".join(f"{n}=NUMBER" for n in _NUMBERS)}, '
                 f'quantity=NAME with NAME one of {", ".join(QUANTITIES)}',
             )
+    profile = Profile(cast('Shape', shape), **given)
     if profile.period_s <= 0.0:
         raise _refusal(text, 'period_s must be above 0')
     return profile
