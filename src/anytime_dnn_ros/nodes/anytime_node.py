@@ -128,7 +128,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     # Lifecycle
 
     @guarded
-    def on_configure(self, state: LifecycleState) -> None:  # noqa: ARG002 - rclpy's signature
+    def on_configure(self, state: LifecycleState) -> None:
         """Reads and checks the bundle and makes the publishers."""
         try:
             self._bundle = read_bundle(find_bundle(self._values['model']))
@@ -151,7 +151,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._debug_image = self.create_publisher(Image, '~/debug_image', 1)
 
     @guarded
-    def on_activate(self, state: LifecycleState) -> None:  # noqa: ARG002
+    def on_activate(self, state: LifecycleState) -> None:
         """Loads the engine, measures its stage times and starts to serve."""
         assert self._bundle is not None
         begun_s = monotonic()
@@ -176,19 +176,19 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         )
 
     @guarded
-    def on_deactivate(self, state: LifecycleState) -> None:  # noqa: ARG002
+    def on_deactivate(self, state: LifecycleState) -> None:
         """Stops serving and frees the engine."""
         self.stop()
 
     @guarded
-    def on_cleanup(self, state: LifecycleState) -> None:  # noqa: ARG002
+    def on_cleanup(self, state: LifecycleState) -> None:
         """Forgets the bundle."""
         self.stop()
         self._bundle = None
         self._destroy_publishers()
 
     @guarded
-    def on_shutdown(self, state: LifecycleState) -> None:  # noqa: ARG002
+    def on_shutdown(self, state: LifecycleState) -> None:
         """Stops serving and frees the engine."""
         self.stop()
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 # An observation moves the estimate by this share: a step of load is 90 % learnt in ten stages.
 SMOOTHING = 0.2
-# Residuals kept per regime: enough for a miss rate of 1 % (a 99th percentile needs 99 of them).
-WINDOW = 128
+# Residuals kept per regime: two may exceed the margin at a miss rate of 1 %.
+WINDOW = 256
 
 
 @dataclass
