@@ -89,10 +89,10 @@ define ros_venv
 endef
 
 .venv/.ros: requirements/ros.txt requirements/build.txt
-	$(call ros_venv,.venv,jazzy,ros-jazzy-python-cmake-module)
+	$(call ros_venv,.venv,jazzy,ros-jazzy-ament-cmake-ros ros-jazzy-python-cmake-module)
 
 .venv-kilted/.ros: requirements/ros.txt requirements/build.txt
-	$(call ros_venv,.venv-kilted,kilted,)
+	$(call ros_venv,.venv-kilted,kilted,ros-kilted-ament-cmake-ros-core)
 
 .venv/.package: .venv/.ros $(SOURCES)
 	@echo '== anytime_dnn_ros, its messages and what it needs'
