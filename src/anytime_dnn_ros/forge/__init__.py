@@ -1,0 +1,1 @@
+"""Build time: make, compress and pack ladders. Needs the `forge` extra (torch, onnx)."""

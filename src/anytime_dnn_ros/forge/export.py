@@ -1,0 +1,80 @@
+"""From a torch network to one float ONNX file that reads camera pixels."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from anytime_dnn_ros.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import torch
+
+# TensorRT 8.5 (JetPack 5) reads operator sets up to 17.
+OPSET = 17
+INPUT, OUTPUT = 'image', 'logits'
+
+
+def export_float(
+    net: torch.nn.Module, *, resolution: int, margin: int, mean: float, scale: float
+) -> onnx.ModelProto:
+    """Exports `net` with centre crop and normalisation in front, BatchNorm and padding folded.
+
+    Args:
+        net: From float32 [1, 3, resolution, resolution] to logits float32 [1, classes].
+        resolution: Height and width that the network reads, pixels.
+        margin: Pixels by which the image input is larger, cropped evenly; even, may be 0.
+        mean: Subtracted from each uint8 pixel value.
+        scale: Divides the difference.
+
+    Returns:
+        A model from `image` uint8 [1, resolution + margin, resolution + margin, 3] (RGB) to
+        `logits` float32 [1, classes], static shapes.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+    """
+    try:
+        import torch  # noqa: PLC0415 - the module must be importable without the forge extra
+    except ImportError as error:
+        raise MissingDependencyError(
+            'torch is not installed; pip install "anytime_dnn_ros[forge]"'
+        ) from error
+
+    start, size = margin // 2, resolution + margin
+
+    class FromPixels(torch.nn.Module):  # type: ignore[misc] # torch is not typed here
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, image: torch.Tensor) -> Any:
+            # Cast first: TensorRT takes uint8 at the input and in no other operator.
+            pixels = image.float()
+            if margin:
+                pixels = pixels[:, start : start + resolution, start : start + resolution, :]
+            return self.net((pixels.permute(0, 3, 1, 2) - mean) / scale)
+
+    with tempfile.TemporaryDirectory() as folder:
+        raw, folded = Path(folder) / 'raw.onnx', Path(folder) / 'folded.onnx'
+        # The TorchScript exporter: static, and no exporter version has changed what it writes.
+        with warnings.catch_warnings():
+            # It warns that it is old and that it leaves the crop for the next step to fold.
+            warnings.simplefilter('ignore')
+            torch.onnx.export(
+                FromPixels().eval(),
+                (torch.zeros(1, size, size, 3, dtype=torch.uint8),),
+                str(raw),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        # ONNX Runtime's basic optimisations merge each Pad into its Conv and infer the shapes.
+        quant_pre_process(str(raw), str(folded), skip_symbolic_shape=True)
+        return onnx.load(str(folded))
