@@ -1,0 +1,95 @@
+"""The command line, `anytime-dnn`: each subcommand is a module with `add_arguments` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import anytime_dnn_ros
+from anytime_dnn_ros.errors import AnytimeError, MissingDependencyError
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        module: Imported only when the subcommand is asked for: some take seconds.
+        summary: One line for the list of commands.
+        extra: The pip extra that brings what the module needs.
+    """
+
+    module: str
+    summary: str
+    extra: str = ''
+
+
+COMMANDS = {
+    'demo': Command(
+        'anytime_dnn_ros.demo.run',
+        'camera, monitor and node on real photos, with a report',
+        'demo',
+    ),
+    'ensemble': Command(
+        'anytime_dnn_ros.forge.ensemble', 'build a ladder bundle from pretrained nets', 'forge'
+    ),
+    'inspect': Command('anytime_dnn_ros.cli.inspection', 'show and check a ladder bundle'),
+    'doctor': Command('anytime_dnn_ros.cli.doctor', 'say what this machine lacks for the nodes'),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+        argv: Arguments without the program's name; None for those of this process.
+
+    Returns:
+        0 if it did what it says, 1 for an error said on stderr, 130 after Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        args = _parser(argv).parse_args(argv)
+        return int(args.run(args))
+    except AnytimeError as error:
+        print(f'anytime-dnn: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('anytime-dnn: interrupted', file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='anytime-dnn', description=anytime_dnn_ros.__doc__)
+    parser.add_argument('--version', action='version', version=anytime_dnn_ros.__version__)
+    subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
+    asked = next((word for word in argv if not word.startswith('-')), None)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
+        if name == asked:
+            module = _import(name, command)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def _import(name: str, command: Command) -> Any:
+    try:
+        return import_module(command.module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or '').partition('.')[0]
+        if missing == 'rclpy' or missing.endswith('_msgs') or error.name == 'anytime_dnn_ros.msg':
+            mend = 'it comes with ROS 2: source its setup.bash, or run `make setup`'
+        elif command.extra and missing != 'anytime_dnn_ros':
+            mend = f"in the source folder run: pip install '.[{command.extra}]'"
+        else:
+            raise
+        raise MissingDependencyError(
+            f'`anytime-dnn {name}` needs the Python package {error.name!r}, which is not '
+            f'installed; {mend}'
+        ) from error
