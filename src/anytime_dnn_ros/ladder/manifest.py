@@ -193,6 +193,11 @@ def manifest_from_json(text: str, where: str = 'manifest.json') -> Manifest:
 def _check_wiring(manifest: Manifest, where: str) -> None:
     """Each input must come from the image or from an earlier stage's output of the same shape."""
     made: dict[str, TensorSpec] = {}
+    last = manifest.stages[-1]
+    if last.answer not in {o.name for o in last.outputs}:
+        raise BundleError(
+            f'{where}: stage {last.name!r} must have its answer {last.answer!r} among its outputs'
+        )
     for stage in manifest.stages:
         at = f'{where}: stage {stage.name!r}'
         for tensor in stage.inputs:
