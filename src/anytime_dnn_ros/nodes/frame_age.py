@@ -35,8 +35,11 @@ class StampJudge:
         Raises:
             ImageError: The stamp is 0, in the future, too old, or before the one before.
         """
-        last_ns, self._last_ns = self._last_ns, stamp_ns
         age_s = (now_ns - stamp_ns) * 1e-9
+        last_ns = self._last_ns
+        # A stamp in the future is no measure: every good one after it would be "before" it.
+        if age_s >= -MAX_FUTURE_S:
+            self._last_ns = stamp_ns
         if stamp_ns == 0:
             raise ImageError(
                 'stamp_zero', f'the image stamp is 0: let the driver stamp, or {MEND}'
