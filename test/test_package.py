@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import anytime_dnn_ros.msg
 import pytest
 from ament_index_python.packages import get_package_share_directory
 
 import anytime_dnn_ros
+import anytime_dnn_ros.msg
 
 ROOT = Path(__file__).parents[1]
 CMAKE = (ROOT / 'CMakeLists.txt').read_text()
