@@ -18,7 +18,6 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from anytime_dnn_ros.engines.factory import load_engine
@@ -307,8 +306,10 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     def _age_s(self, stamp: Any) -> float:
         """Age of a frame; NaN where the stamp is not to be believed and not needed."""
         now_ns = self.get_clock().now().nanoseconds
+        # Not rclpy's Time, which raises on a stamp before 1970 and would end the node.
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
         try:
-            return self._judge.age_s(Time.from_msg(stamp).nanoseconds, now_ns)
+            return self._judge.age_s(stamp_ns, now_ns)
         except ImageError:
             if self._values['deadline_reference'] == 'stamp':
                 raise
