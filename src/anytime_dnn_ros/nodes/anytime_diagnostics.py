@@ -98,7 +98,8 @@ def _verdict(
         return DiagnosticStatus.WARN, f'no camera frame for {silence_s:.0f} s'
     if health.load_is_lost(load_timeout_s):
         return DiagnosticStatus.WARN, 'the monitor has gone silent: its load regime is not used'
-    bad = {kind: n for kind, n in counters.dropped.items() if kind != 'replaced'}
+    # A copy: the worker may count a new kind meanwhile.
+    bad = {kind: n for kind, n in dict(counters.dropped).items() if kind != 'replaced'}
     if bad:
         return DiagnosticStatus.WARN, 'frames refused: ' + ', '.join(
             f'{kind} {n}' for kind, n in sorted(bad.items())
