@@ -31,6 +31,7 @@ def build_messages(work: Path) -> Path:
         subprocess.CalledProcessError: CMake or the compiler failed; its output says why.
     """
     prefix = work / 'install'
+    shutil.rmtree(prefix, ignore_errors=True)
     env = dict(os.environ)
     # The ROS wheels install into the venv's root and set neither variable.
     for variable in ('AMENT_PREFIX_PATH', 'CMAKE_PREFIX_PATH'):
@@ -48,6 +49,8 @@ class BuildWithMessages(build_py):
 
     def run(self) -> None:
         """Build the Python modules, then the messages where ROS 2 is installed."""
+        # What an earlier build left here would be shipped though its source is gone.
+        shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
         if not WITH_ROS:
             self.warn(
