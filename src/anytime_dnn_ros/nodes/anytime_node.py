@@ -116,9 +116,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._active_things: list[tuple[Callable[[Any], Any], Any]] = []
         self._image_subscription: Any = None
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self.create_timer(
-            self._values['diagnostics_period_s'], self._publish_diagnostics
-        )
+        # It tells why a configure failed, so it runs before the first one.
+        self._diagnostics_timer = self._new_diagnostics_timer()
         self._prediction: Any = None
         self._report: Any = None
         self._profile: Any = None
@@ -136,6 +135,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
                 f'parameter model = {self._values["model"]!r} cannot be used: {error}'
             ) from error
         self._labels = self._read_labels(self._bundle)
+        self.destroy_timer(self._diagnostics_timer)
+        self._diagnostics_timer = self._new_diagnostics_timer()
         if self._bundle.quality is None or not self._bundle.quality.held_out:
             self.get_logger().info(
                 f'bundle {self._bundle.manifest.name!r} has no accuracy counted on held-out data: '
@@ -385,6 +386,9 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._profile.publish(
             profile_message(name, self._path, self._reference, self._runner, stamp)
         )
+
+    def _new_diagnostics_timer(self) -> Any:
+        return self.create_timer(self._values['diagnostics_period_s'], self._publish_diagnostics)
 
     def _publish_diagnostics(self) -> None:
         if self._runner is not None and self._health.load_is_lost(LOAD_TIMEOUT_S):
