@@ -66,14 +66,18 @@ def run(args: argparse.Namespace) -> int:
 def examine() -> list[Finding]:
     """Runs every check; none raises."""
     return [
-        _check('rclpy', lambda: _version('rclpy'), ROS_MEND),
+        _check('rclpy', lambda: _present('rclpy', 'spin'), ROS_MEND),
         _check('messages of anytime_dnn_ros', _messages, ROS_MEND),
         _check('middleware', _middleware, ROS_MEND),
         _check('onnxruntime', lambda: _version('onnxruntime'), PIP_MEND.format('onnxruntime')),
         _check('onnx', lambda: _version('onnx'), PIP_MEND.format('onnx')),
         _check('OpenCV', lambda: _version('cv2'), 'apt install python3-opencv'),
         _check('psutil', lambda: _version('psutil'), PIP_MEND.format('psutil')),
-        _check('jsonschema', lambda: _version('jsonschema'), PIP_MEND.format('jsonschema')),
+        _check(
+            'jsonschema',
+            lambda: _present('jsonschema', 'Draft202012Validator'),
+            PIP_MEND.format('jsonschema'),
+        ),
         _check('image conversion', _image_conversion, PIP_MEND.format('rosbags-image')),
         _check('shipped bundles', _bundles, 'install the package again, with its bundles folder'),
         _check(
@@ -90,8 +94,15 @@ def examine() -> list[Finding]:
             'boot with psi=1; without it monitor_node leaves psi_* unknown',
             required=False,
         ),
-        _check('launch', lambda: _version('launch'), LAUNCH_MEND, required=False),
-        _check('launch_ros', lambda: _version('launch_ros'), LAUNCH_MEND, required=False),
+        _check(
+            'launch', lambda: _present('launch', 'LaunchDescription'), LAUNCH_MEND, required=False
+        ),
+        _check(
+            'launch_ros',
+            lambda: _present('launch_ros.actions', 'Node'),
+            LAUNCH_MEND,
+            required=False,
+        ),
     ]
 
 
@@ -106,6 +117,12 @@ def _check(name: str, look: Callable[[], str], mend: str, *, required: bool = Tr
 def _version(module_name: str) -> str:
     module = import_module(module_name)
     return str(getattr(module, '__version__', 'present'))
+
+
+def _present(module_name: str, attribute: str) -> str:
+    # The attribute is asked for because a mere folder of that name also imports.
+    getattr(import_module(module_name), attribute)
+    return 'present'
 
 
 def _messages() -> str:

@@ -27,6 +27,7 @@ from anytime_dnn_ros.demo.recording import Recording, answers_by_photo, summariz
 from anytime_dnn_ros.demo.report import html_report
 from anytime_dnn_ros.demo.watch import Watcher, live_table, status_line
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
+from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
 
 CAMERA, MONITOR, NODE = 'camera', 'monitor_node', 'anytime_node'
 MIN_DURATION_S = 3.0
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
             f'--duration-s {args.duration_s:g} is too short for a burst of load: '
             f'give at least {MIN_DURATION_S:g}'
         )
+    # The node would say so too, but only in its log.
+    read_bundle(find_bundle(args.model))
     args.out.mkdir(parents=True, exist_ok=True)
     # Results of an earlier run would pass for those of this one.
     for stale in [*args.out.glob('*.log'), *args.out.glob('*.json'), *args.out.glob('debug.png')]:
@@ -246,4 +249,5 @@ def _print_result(console: Console, recording: Recording, summary: dict[str, Any
         f'{summary["stages_mean"]:.2f} stages a frame; first answer after '
         f'{summary["first_answer_p50_ms"]:.1f} ms (median)',
         highlight=False,
+        soft_wrap=True,
     )
