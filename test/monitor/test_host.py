@@ -1,12 +1,12 @@
 import os
 
 import pytest
-from monitor.trees import PRESSURE, plant
 
 from anytime_dnn_ros.monitor.host import host_probes
 from anytime_dnn_ros.monitor.monitor import Monitor
 from anytime_dnn_ros.monitor.psi import psi_probes
 from anytime_dnn_ros.monitor.throttling import throttling_probes
+from monitor.trees import PRESSURE, plant
 
 
 def never(text):
@@ -39,7 +39,7 @@ def test_pressure(tmp_path):
 def test_a_kernel_without_pressure_files(tmp_path):
     assert psi_probes(tmp_path) == []
     # psi=0 on the command line of the kernel: the file is there and cannot be read as such.
-    plant(tmp_path, {'proc/pressure/cpu': '', **{'proc/pressure/memory': 'none'}})
+    plant(tmp_path, {'proc/pressure/cpu': '', 'proc/pressure/memory': 'none'})
     assert psi_probes(tmp_path) == []
 
 

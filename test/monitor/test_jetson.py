@@ -1,8 +1,8 @@
 import pytest
-from monitor.trees import AGX_ORIN, ORIN_NX, THOR, plant
 
 from anytime_dnn_ros.monitor.jetson import is_jetson, jetson_probes
 from anytime_dnn_ros.monitor.monitor import Monitor
+from monitor.trees import AGX_ORIN, ORIN_NX, THOR, plant
 
 
 def never(text):

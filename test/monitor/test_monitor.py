@@ -2,12 +2,12 @@ import sys
 import types
 
 import pytest
-from monitor.trees import ORIN_NX, PRESSURE, plant
 
 from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
 from anytime_dnn_ros.monitor.monitor import Monitor, find_probes
 from anytime_dnn_ros.monitor.nvml import nvml_probes
 from anytime_dnn_ros.monitor.probe import Probe
+from monitor.trees import ORIN_NX, PRESSURE, plant
 
 
 def never(text):
@@ -89,7 +89,7 @@ def test_auto_takes_what_a_plain_machine_has(tmp_path):
 
 
 def test_a_source_that_is_not_here_is_one_clear_error(tmp_path):
-    with pytest.raises(ConfigurationError, match='source = jetson.*auto'):
+    with pytest.raises(ConfigurationError, match=r'source = jetson.*auto'):
         find_probes('jetson', report=never, root=tmp_path)
     with pytest.raises(ConfigurationError, match='recorded_file'):
         find_probes('recorded', report=never, recorded_file='')
@@ -156,20 +156,23 @@ def test_nvml_without_a_gpu(monkeypatch):
     nvml = fake_nvml()
     nvml.nvmlInit = no_gpu
     monkeypatch.setitem(sys.modules, 'pynvml', nvml)
-    with pytest.raises(ConfigurationError, match='Driver Not Loaded.*auto'):
+    with pytest.raises(ConfigurationError, match=r'Driver Not Loaded.*auto'):
         nvml_probes()
 
 
 class FakeJtop:
     """Stand in for the client of a root service that this machine does not have."""
 
-    gpu = {'orin': {'status': {'load': 44.0}}}
-    power = {'tot': {'power': 8200}}
-    temperature = {'CPU': {'temp': 55.0, 'online': True}, 'CV0': {'temp': -256, 'online': False}}
     alive = True
 
     def __init__(self, interval):
         self.interval = interval
+        self.gpu = {'orin': {'status': {'load': 44.0}}}
+        self.power = {'tot': {'power': 8200}}
+        self.temperature = {
+            'CPU': {'temp': 55.0, 'online': True},
+            'CV0': {'temp': -256, 'online': False},
+        }
 
     def start(self):
         pass

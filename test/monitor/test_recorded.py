@@ -83,7 +83,7 @@ def test_a_bad_file_is_one_clear_error(tmp_path, content, told):
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path):
-    with pytest.raises(ConfigurationError, match='recorded_file.*none.csv.*record_to_file'):
+    with pytest.raises(ConfigurationError, match=r'recorded_file.*none.csv.*record_to_file'):
         read_recording(tmp_path / 'none.csv')
 
 
@@ -94,5 +94,5 @@ def test_a_short_line_lacks_the_rest(tmp_path):
 
 
 def test_no_file_is_overwritten(recording):
-    with pytest.raises(ConfigurationError, match='record_to_file.*load.csv.*new file'):
+    with pytest.raises(ConfigurationError, match=r'record_to_file.*load.csv.*new file'):
         Recorder(recording)

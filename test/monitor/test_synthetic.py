@@ -69,5 +69,5 @@ def test_settings_are_read_and_the_rest_keeps_its_default():
     ],
 )
 def test_a_bad_profile_is_one_clear_error(text):
-    with pytest.raises(ConfigurationError, match='synthetic_profile.*write it like'):
+    with pytest.raises(ConfigurationError, match=r'synthetic_profile.*write it like'):
         parse_profiles(text)

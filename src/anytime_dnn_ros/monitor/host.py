@@ -6,8 +6,9 @@ import psutil
 
 from anytime_dnn_ros.monitor.probe import Probe, Reading
 
-# The kernel changes these slowly, and some machines take milliseconds to tell them.
-SLOW_S = 1.0
+# These change slowly, and some machines take milliseconds to tell them.
+_SLOW_S = 1.0
+_MEMORY_S = 0.5
 # Absent sensors read 0, -256 or 255.
 _BELIEVABLE_C = (0.0, 150.0)
 
@@ -22,15 +23,15 @@ def host_probes(*, temperature: bool = True) -> list[Probe]:
     psutil.cpu_percent(percpu=True)
     probes = [
         Probe('psutil', 'processor load', _processor),
-        Probe('psutil', 'memory', _memory),
-        Probe('psutil', 'swap', _swap, SLOW_S),
-        Probe('psutil', 'load average', _load_average, SLOW_S),
+        Probe('psutil', 'memory', _memory, _MEMORY_S),
+        Probe('psutil', 'swap', _swap, _SLOW_S),
+        Probe('psutil', 'load average', _load_average, _SLOW_S),
     ]
     # Containers, virtual machines and some boards have no clocks or sensors: that is no failure.
     if hasattr(psutil, 'cpu_freq') and _clock(0.0):
-        probes.append(Probe('psutil', 'processor clock', _clock, SLOW_S))
+        probes.append(Probe('psutil', 'processor clock', _clock, _SLOW_S))
     if temperature and hasattr(psutil, 'sensors_temperatures') and _temperature(0.0):
-        probes.append(Probe('psutil', 'temperature', _temperature, SLOW_S))
+        probes.append(Probe('psutil', 'temperature', _temperature, _SLOW_S))
     return probes
 
 

@@ -139,8 +139,9 @@ def _parse(path: Path, reader: 'csv.DictReader[str]') -> Recording:
 def _sample(row: dict[str, str]) -> LoadSample:
     if None in row:
         raise ValueError('has more values than columns')
-    cores = tuple(float(core) for core in row.pop(_CORES, '').split())
-    source = row.pop('source', '')
+    # A line may end early; the csv module then gives None.
+    cores = tuple(float(core) for core in (row.pop(_CORES, '') or '').split())
+    source = row.pop('source', '') or ''
     quantities = {name: float(value) for name, value in row.items() if value}
     return LoadSample(**quantities, cpu_percent_per_core=cores, source=source)
 
