@@ -1,5 +1,8 @@
 """Choosing stages and fitting weights on made-up answers, and the bundle that was shipped."""
 
+import zipfile
+
+import cv2
 import numpy as np
 import pytest
 
@@ -7,7 +10,13 @@ pytest.importorskip('scipy', reason='the forge extra is not installed')
 pytest.importorskip('rich', reason='the forge extra is not installed')
 
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
-from anytime_dnn_ros.forge.lite_ladder import Candidate, choose_stages, rule_figures, stack_spec
+from anytime_dnn_ros.forge.lite_ladder import (
+    IMAGE,
+    Candidate,
+    choose_stages,
+    rule_figures,
+    stack_spec,
+)
 from anytime_dnn_ros.forge.onnx_macs import Count
 from anytime_dnn_ros.forge.photos import read_photos
 from anytime_dnn_ros.forge.stacking import combined, fit_weights, negative_log_likelihood, stacked
@@ -101,4 +110,31 @@ def test_a_missing_or_broken_archive_is_a_clear_error(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r'--data .*one photo per class'):
-        read_photos(path)
+        read_photos(path, 2)
+
+
+def write_zip(path, files: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def test_photos_come_in_class_order_with_readable_labels(tmp_path):
+    path, jpeg = tmp_path / 'photos.zip', cv2.imencode('.png', np.zeros((6, 8, 3)))[1].tobytes()
+    write_zip(path, {'n02_great_white_shark.jpg': jpeg, 'n01_tench.jpg': jpeg})
+    photos = read_photos(path, 2)
+    assert photos.labels == ('tench', 'great white shark')
+    assert [image.shape for image in photos.fitted(4, IMAGE)] == [(1, 4, 4, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ('files', 'message'),
+    [
+        ({'n01_tench.jpg': b''}, 'holds 1 files'),
+        ({'n01_tench.jpg': b'', 'n02_shark.jpg': b'no image'}, 'is no photo'),
+    ],
+)
+def test_an_archive_of_other_content_is_refused(tmp_path, files, message):
+    write_zip(tmp_path / 'photos.zip', files)
+    with pytest.raises(ConfigurationError, match=message):
+        read_photos(tmp_path / 'photos.zip', 2)

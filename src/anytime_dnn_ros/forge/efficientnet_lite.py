@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Resolution in pixels each net was trained at (upstream: efficientnet_lite_builder.py).
 NATIVE_RESOLUTION = {'lite0': 224, 'lite1': 240, 'lite2': 260}
+NUM_CLASSES = 1000
 # Upstream's evaluation keeps the central s / (s + 32) of the shorter side.
 CROP_MARGIN = 32
 # Upstream's normalisation of a uint8 pixel: (x - 127) / 128.

@@ -41,14 +41,18 @@ def run(args: argparse.Namespace) -> int:
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import track  # noqa: PLC0415
 
-        from anytime_dnn_ros.forge import ladder_tables, lite_ladder  # noqa: PLC0415
+        from anytime_dnn_ros.forge import (  # noqa: PLC0415
+            efficientnet_lite,
+            ladder_tables,
+            lite_ladder,
+        )
         from anytime_dnn_ros.forge.photos import read_photos  # noqa: PLC0415
     except ImportError as error:
         raise MissingDependencyError(
             f'{error.name} is not installed; pip install "anytime_dnn_ros[forge]"'
         ) from error
     console = Console()
-    photos = read_photos(args.data)
+    photos = read_photos(args.data, efficientnet_lite.NUM_CLASSES)
     candidates = [
         lite_ladder.build_candidate(net, resolution, photos)
         for net, resolution in track(

@@ -18,7 +18,7 @@ def candidate_table(candidates: Sequence[Candidate]) -> Table:
         table.add_column(column, justify='left' if column == 'net' else 'right', no_wrap=True)
     for c in candidates:
         table.add_row(
-            c.name,
+            c.name.removesuffix('_int8'),
             f'{c.count.macs / 1e6:.0f}',
             f'{len(c.model) / 1e6:.2f}',
             f'{c.float_ms:.2f}',
@@ -38,7 +38,8 @@ def rule_table(stages: Sequence[Candidate], figures: dict[str, list[list[float]]
         table.add_column(rule, justify='right')
     for k, stage in enumerate(stages):
         table.add_row(
-            stage.name, *(f'{rows[k][0]:.3f} / {rows[k][1]:.3f}' for rows in figures.values())
+            stage.name.removesuffix('_int8'),
+            *(f'{rows[k][0]:.3f} / {rows[k][1]:.3f}' for rows in figures.values()),
         )
     return table
 

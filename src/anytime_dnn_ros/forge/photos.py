@@ -37,11 +37,12 @@ class Photos:
         return buffers
 
 
-def read_photos(path: Path) -> Photos:
+def read_photos(path: Path, num_classes: int) -> Photos:
     """Reads and decodes the archive.
 
     Raises:
-        ConfigurationError: No ZIP of decodable photos named `<id>_<class name>.jpg`.
+        ConfigurationError: No ZIP of decodable photos named `<id>_<class name>.jpg`, or not one
+            for each class.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -51,9 +52,16 @@ def read_photos(path: Path) -> Photos:
             f'--data {path} cannot be read ({error}); it must be a ZIP of one photo per class, '
             'named <id>_<class name>.jpg'
         ) from error
+    if len(files) != num_classes:
+        raise ConfigurationError(
+            f'--data {path} holds {len(files)} files; it must hold one photo for each of the '
+            f'{num_classes} classes'
+        )
     images = []
     for name, content in files.items():
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        # OpenCV throws on an empty buffer and returns None for any other that is no image.
+        data = np.frombuffer(content, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if content else None
         if image is None or '_' not in name:
             raise ConfigurationError(
                 f'--data {path}: {name!r} is no photo named <id>_<class name>.jpg'
