@@ -43,7 +43,6 @@ define colcon_build
 	AMENT_PREFIX_PATH=$(CURDIR)/$(1) CMAKE_PREFIX_PATH=$(CURDIR)/$(1) PATH=$(CURDIR)/$(1)/bin:$$PATH \
 	  $(1)/bin/colcon --log-base build/colcon-$(2)/log build --paths . \
 	  --build-base build/colcon-$(2)/build --install-base build/colcon-$(2)/install \
-	  --event-handlers console_direct- console_cohesion- \
 	  --cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(CURDIR)/$(1)/bin/python3
 endef
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ladders import make_ladder, solid
 
 rclpy = pytest.importorskip('rclpy', reason='no ROS 2 in this Python')
-from anytime_dnn_ros.msg import AnytimePrediction, SystemLoad  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
+
+from anytime_dnn_ros.msg import AnytimePrediction, SystemLoad  # noqa: E402
 
 pytestmark = pytest.mark.dds
 
@@ -33,7 +35,7 @@ def environment() -> dict[str, str]:
     """This process's, without the source tree: the installed package is what is tested."""
     env = dict(os.environ, ROS_DOMAIN_ID=str(DOMAIN))
     paths = env.get('PYTHONPATH', '').split(os.pathsep)
-    outside = [path for path in paths if path and ROOT / 'src' != Path(path).absolute()]
+    outside = [path for path in paths if path and Path(path).absolute() != ROOT / 'src']
     env['PYTHONPATH'] = os.pathsep.join(outside)
     return env
 
