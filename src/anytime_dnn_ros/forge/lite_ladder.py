@@ -59,7 +59,8 @@ TIMED_RUNS, TIMED_ROUNDS = 20, 7
 ORT_ERROR_LEVEL = 3
 RULES = ('last', 'average', 'product', 'stack')
 PACKAGES = ('onnx', 'onnxruntime', 'torch', 'efficientnet-lite-pytorch')
-# Even photos calibrate the ranges, choose the stages and fit the weights; odd ones only report.
+# Even photos calibrate the ranges, order the stages and fit the weights; odd ones report, and say
+# which candidate is faithful enough to its float parent.
 FIT, REPORT = slice(0, None, 2), slice(1, None, 2)
 
 
