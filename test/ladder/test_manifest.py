@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from ladders import make_ladder
 
 from anytime_dnn_ros.errors import BundleError
 from anytime_dnn_ros.ladder.manifest import manifest_from_json, manifest_to_json
+from ladders import make_ladder
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +69,7 @@ def test_a_manifest_that_does_not_hold_together_is_refused(manifest, change, mat
 
 @pytest.mark.parametrize('text', ['', '{"schema_version":', 'null', '[]'])
 def test_what_is_no_manifest_at_all_is_refused_by_name(text):
-    with pytest.raises(BundleError, match='here.json'):
+    with pytest.raises(BundleError, match=r'here\.json'):
         manifest_from_json(text, 'here.json')
 
 

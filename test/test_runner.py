@@ -1,0 +1,349 @@
+"""The runner with a real small ladder; what must happen first is held by events, not by sleep."""
+
+import threading
+from collections import Counter
+from time import monotonic
+
+import numpy as np
+import pytest
+
+from anytime_dnn_ros.engines.base import StageCancelledError
+from anytime_dnn_ros.engines.factory import load_engine
+from anytime_dnn_ros.errors import EngineError, ImageError
+from anytime_dnn_ros.planner import Goals, StopReason
+from anytime_dnn_ros.runner import Frame, Runner
+from anytime_dnn_ros.serving import ServingPath
+from anytime_dnn_ros.timing.reference import ReferenceTimes
+from ladders import LABELS, make_ladder, solid
+
+WAIT_S = 30.0
+FOREVER_S = 3600.0
+# A last stage of about 200 ms, far longer than the runner needs to react.
+SLOW = (1, 6000)
+
+
+class Collector:
+    """A sink that keeps what it gets, and lets a test wait for it."""
+
+    def __init__(self):
+        self.predictions, self.summaries, self.faults = [], [], []
+        self._changed = threading.Condition()
+
+    def on_prediction(self, prediction):
+        self._keep(self.predictions, prediction)
+
+    def on_frame(self, summary):
+        self._keep(self.summaries, summary)
+
+    def on_fault(self, kind, message):
+        self._keep(self.faults, (kind, message))
+
+    def _keep(self, where, what):
+        with self._changed:
+            where.append(what)
+            self._changed.notify_all()
+
+    def wait_for(self, condition):
+        with self._changed:
+            assert self._changed.wait_for(condition, WAIT_S), 'the runner did not get there'
+
+    def wait_for_frames(self, count):
+        self.wait_for(lambda: len(self.summaries) >= count)
+
+
+class WatchedEngine:
+    """A real engine that notes what became of each stage run, and fails where it is told to."""
+
+    def __init__(self, engine):
+        self._engine = engine
+        self.outcomes = []
+        self.running = threading.Event()
+        self.failing_stage = None
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def run_stage(self, stage, token):
+        if stage == self.failing_stage:
+            raise EngineError(f'stage {stage} is broken')
+        if stage == 1:
+            self.running.set()
+        try:
+            logits = self._engine.run_stage(stage, token)
+        except StageCancelledError:
+            self.outcomes.append((stage, 'cancelled'))
+            raise
+        self.outcomes.append((stage, 'ran'))
+        return logits
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    return make_ladder(tmp_path_factory.mktemp('runner') / 'colours')
+
+
+@pytest.fixture(scope='module')
+def slow_bundle(tmp_path_factory):
+    return make_ladder(tmp_path_factory.mktemp('runner') / 'slow', convolutions=SLOW)
+
+
+@pytest.fixture
+def start():
+    """Starts a runner on a bundle; gives the runner, its sink and its engine."""
+    runners = []
+
+    def start(bundle, *, stage_s=1e-4, **options):
+        engine = WatchedEngine(load_engine(bundle))
+        sink = Collector()
+        # Short reference times, so that the planner starts any stage that has any time left.
+        reference = ReferenceTimes(np.full((2, engine.num_stages), stage_s))
+        runner = Runner(ServingPath(bundle, engine), reference, sink, **options)
+        runner.start()
+        runners.append(runner)
+        return runner, sink, engine
+
+    yield start
+    for runner in runners:
+        runner.stop()
+
+
+def submit(runner, color='red', *, budget_s=FOREVER_S, age_s=0.0, decode=None):
+    now_s = monotonic()
+    image = solid(color)
+    frame = Frame(
+        seq=runner.next_seq(),
+        decode=decode or (lambda: (image, 'rgb')),
+        received_s=now_s,
+        age_at_receipt_s=age_s,
+        budget_s=budget_s,
+        due_s=now_s + budget_s - age_s,
+        header=f'header of {color}',
+    )
+    runner.submit(frame)
+    return frame
+
+
+class Gate:
+    """A frame whose decoding waits: it holds the worker where a test wants it."""
+
+    def __init__(self):
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def __call__(self):
+        self.reached.set()
+        assert self.open.wait(WAIT_S)
+        return solid('green'), 'rgb'
+
+
+def label(answer):
+    return LABELS[answer.probabilities.argmax()]
+
+
+def test_a_frame_is_refined_stage_by_stage_and_ends_with_one_final(bundle, start):
+    runner, sink, _ = start(bundle)
+    frame = submit(runner, 'blue', age_s=0.25)
+    sink.wait_for_frames(1)
+    assert [p.answer.stage for p in sink.predictions] == [1, 2, 3]
+    assert [p.is_final for p in sink.predictions] == [False, False, True]
+    assert [p.stop_reason for p in sink.predictions] == [0, 0, StopReason.FINISHED]
+    assert {label(p.answer) for p in sink.predictions} == {'blue'}
+    assert {p.num_stages for p in sink.predictions} == {3}
+    assert [p.expected_accuracy for p in sink.predictions] == pytest.approx([0.5, 0.6, 0.7])
+    assert [p.expected_gain for p in sink.predictions] == pytest.approx([0.1, 0.1, 0.0])
+    for p in sink.predictions:
+        assert p.frame is frame
+        assert p.age_s == pytest.approx(0.25 + p.elapsed_s)
+        assert p.slack_s == pytest.approx(FOREVER_S - p.age_s, abs=0.01)
+    (summary,) = sink.summaries
+    assert summary.answer is sink.predictions[-1].answer
+    assert summary.stages_run == 3
+    assert not summary.deadline_missed
+    parts_s = summary.queue_s + summary.preprocess_s + summary.infer_s
+    assert 0 < parts_s <= summary.total_s
+    assert summary.age_s == pytest.approx(0.25 + summary.total_s)
+    assert (runner.counters.received, runner.counters.answered) == (1, 1)
+
+
+def test_only_the_newest_waiting_frame_is_served(bundle, start):
+    runner, sink, _ = start(bundle)
+    gate = Gate()
+    submit(runner, decode=gate)
+    assert gate.reached.wait(WAIT_S)
+    for _ in range(3):
+        submit(runner)
+    gate.open.set()
+    sink.wait_for_frames(2)
+    assert [s.frame.seq for s in sink.summaries] == [1, 4]
+    assert runner.counters.dropped == {'replaced': 2}
+    assert runner.counters.dropped_total == 2
+    # A camera faster than the ladder is no fault.
+    assert sink.faults == []
+
+
+def test_the_first_stage_runs_even_after_the_deadline(bundle, start):
+    runner, sink, engine = start(bundle)
+    submit(runner, 'green', budget_s=-1.0)
+    sink.wait_for_frames(1)
+    (prediction,) = sink.predictions
+    assert (prediction.answer.stage, prediction.is_final) == (1, True)
+    assert prediction.stop_reason is StopReason.DEADLINE
+    assert label(prediction.answer) == 'green'
+    assert sink.summaries[0].deadline_missed
+    assert prediction.slack_s < 0
+    assert runner.counters.missed == 1
+    assert engine.outcomes == [(0, 'ran')]
+
+
+def test_a_stage_that_does_not_fit_is_not_begun(bundle, start):
+    runner, sink, engine = start(bundle, stage_s=100.0)
+    submit(runner, budget_s=1.0)
+    sink.wait_for_frames(1)
+    assert sink.predictions[-1].stop_reason is StopReason.DEADLINE
+    assert engine.outcomes == [(0, 'ran')]
+    assert not sink.summaries[0].deadline_missed
+
+
+def test_at_the_deadline_the_best_answer_goes_out_while_a_stage_runs(slow_bundle, start):
+    runner, sink, engine = start(slow_bundle)
+    begun_s = monotonic()
+    engine.run_stage(1, engine.new_token())
+    engine.outcomes.clear()
+    # Half of the last stage: the deadline always falls into it.
+    submit(runner, 'blue', budget_s=(monotonic() - begun_s) / 2)
+    sink.wait_for_frames(1)
+    assert [(p.answer.stage, p.is_final) for p in sink.predictions] == [(1, False), (1, True)]
+    assert sink.predictions[-1].stop_reason is StopReason.DEADLINE
+    assert engine.outcomes == [(0, 'ran'), (1, 'cancelled')]
+    assert sink.summaries[0].stages_run == 1
+    assert runner.slowdown.slowdown > 1
+    submit(runner, 'green')
+    sink.wait_for_frames(2)
+    assert label(sink.summaries[1].answer) == 'green'
+    assert sink.summaries[1].stages_run == 2
+
+
+def test_stop_cuts_the_running_stage_publishes_and_ends_the_threads(slow_bundle, start):
+    runner, sink, engine = start(slow_bundle)
+    engine.running.clear()
+    submit(runner, 'blue')
+    assert engine.running.wait(WAIT_S)
+    sink.wait_for(lambda: sink.predictions)
+    runner.stop()
+    assert sink.predictions[-1].is_final
+    assert sink.predictions[-1].stop_reason is StopReason.CANCELLED
+    assert label(sink.predictions[-1].answer) == 'blue'
+    assert not any(t.name in ('anytime-worker', 'anytime-deadline') for t in threading.enumerate())
+
+
+def test_stop_without_a_frame_ends_at_once_and_twice_is_harmless(bundle, start):
+    runner, sink, _ = start(bundle)
+    runner.stop()
+    runner.stop()
+    assert not sink.predictions
+
+
+def test_a_frame_that_waits_too_long_is_dropped_as_stale(bundle, start):
+    runner, sink, _ = start(bundle, max_frame_age_s=1.0)
+    submit(runner, age_s=5.0)
+    sink.wait_for(lambda: sink.faults)
+    assert runner.counters.dropped == {'stale': 1}
+    submit(runner, age_s=float('nan'))
+    sink.wait_for_frames(1)
+    assert [s.frame.seq for s in sink.summaries] == [2]
+
+
+def raising(error):
+    def decode():
+        raise error
+
+    return decode
+
+
+@pytest.mark.parametrize(
+    ('error', 'kind', 'text'),
+    [
+        (ImageError('corrupt_image', 'publish JPEG'), 'corrupt_image', 'publish JPEG'),
+        (ZeroDivisionError('a bug'), 'internal_error', 'a bug'),
+    ],
+)
+def test_a_frame_that_cannot_be_read_is_counted_and_the_next_is_served(
+    bundle, start, error, kind, text
+):
+    runner, sink, _ = start(bundle)
+    submit(runner, decode=raising(error))
+    sink.wait_for(lambda: sink.faults)
+    assert runner.counters.dropped == {kind: 1}
+    assert sink.faults[0][0] == kind
+    assert text in sink.faults[0][1]
+    submit(runner, 'blue')
+    sink.wait_for_frames(1)
+    assert label(sink.summaries[0].answer) == 'blue'
+
+
+def test_an_engine_error_in_the_first_stage_costs_the_frame(bundle, start):
+    runner, sink, engine = start(bundle)
+    engine.failing_stage = 0
+    submit(runner)
+    sink.wait_for(lambda: sink.faults)
+    assert not sink.predictions
+    assert runner.counters.dropped == {'engine_error': 1}
+    engine.failing_stage = None
+    submit(runner)
+    sink.wait_for_frames(1)
+    assert sink.summaries[0].stages_run == 3
+
+
+def test_an_engine_error_in_a_later_stage_leaves_the_answer_before_as_final(bundle, start):
+    runner, sink, engine = start(bundle)
+    engine.failing_stage = 2
+    submit(runner, 'green')
+    sink.wait_for_frames(1)
+    assert [(p.answer.stage, p.is_final) for p in sink.predictions] == [
+        (1, False),
+        (2, False),
+        (2, True),
+    ]
+    assert label(sink.predictions[-1].answer) == 'green'
+    assert [kind for kind, _ in sink.faults] == ['engine_error']
+    assert runner.counters.answered == 1
+
+
+def test_without_intermediate_answers_only_finals_go_out(bundle, start):
+    runner, sink, _ = start(bundle, publish_intermediate=False)
+    submit(runner)
+    sink.wait_for_frames(1)
+    assert [(p.answer.stage, p.is_final) for p in sink.predictions] == [(3, True)]
+
+
+def test_goals_may_change_between_frames(bundle, start):
+    runner, sink, _ = start(bundle)
+    submit(runner)
+    sink.wait_for_frames(1)
+    runner.goals = Goals(confidence_target=0.01)
+    submit(runner)
+    sink.wait_for_frames(2)
+    assert [s.stop_reason for s in sink.summaries] == [StopReason.FINISHED, StopReason.CONFIDENT]
+    assert [s.stages_run for s in sink.summaries] == [3, 1]
+
+
+def test_under_a_flood_every_frame_is_answered_once_or_counted_as_dropped(bundle, start):
+    runner, sink, _ = start(bundle)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        submit(runner, budget_s=float(rng.choice([-1.0, 0.0005, 0.001, FOREVER_S])))
+        threading.Event().wait(float(rng.choice([0.0, 0.001])))
+    last = submit(runner)
+    sink.wait_for(lambda: sink.summaries and sink.summaries[-1].frame is last)
+    assert runner.counters.answered + runner.counters.dropped_total == 301
+    assert runner.counters.answered == len(sink.summaries)
+    finals = Counter(p.frame.seq for p in sink.predictions if p.is_final)
+    assert set(finals.values()) == {1}
+    assert len(finals) == runner.counters.answered
+    closed = set()
+    for p in sink.predictions:
+        assert p.frame.seq not in closed
+        if p.is_final:
+            closed.add(p.frame.seq)
+    sequence = [p.frame.seq for p in sink.predictions]
+    assert sequence == sorted(sequence)
+    assert sink.faults == []
