@@ -43,6 +43,7 @@ define colcon_build
 	AMENT_PREFIX_PATH=$(CURDIR)/$(1) CMAKE_PREFIX_PATH=$(CURDIR)/$(1) PATH=$(CURDIR)/$(1)/bin:$$PATH \
 	  $(1)/bin/colcon --log-base build/colcon-$(2)/log build --paths . \
 	  --build-base build/colcon-$(2)/build --install-base build/colcon-$(2)/install \
+	  --event-handlers console_direct- \
 	  --cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(CURDIR)/$(1)/bin/python3
 endef
 
