@@ -146,6 +146,8 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = ORT_ERROR_LEVEL
+        # One arena per session keeps memory for a peak that only the load has.
+        options.enable_cpu_mem_arena = False
         # One spinning pool per stage would keep the cores from the stage that runs.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         options.add_session_config_entry('session.inter_op.allow_spinning', '0')

@@ -60,6 +60,7 @@ def fit_frame(
     height, width = buffer.shape[:2]
     if spec.resize == 'center_crop':
         image = center_crop(image, height, width)
+    image = _reduced(image, height, width, spec)
     interpolation = INTERPOLATIONS[spec.interpolation]
     conversion = CONVERSIONS.get((color_order, spec.color_order))
     if conversion is None and image.ndim == buffer.ndim:
@@ -70,3 +71,19 @@ def fit_frame(
         buffer[..., 0] = small
     else:
         buffer[...] = cv2.cvtColor(small, conversion).reshape(buffer.shape)
+
+
+def _reduced(
+    image: NDArray[np.uint8], height: int, width: int, spec: ImageSpec
+) -> NDArray[np.uint8]:
+    """The image shrunk by a whole factor, so that linear and cubic do not skip pixels.
+
+    Averaging whole blocks costs a fraction of OpenCV's `area` at an uneven ratio.
+    """
+    factor = min(image.shape[0] // height, image.shape[1] // width)
+    if factor < 2 or spec.interpolation == 'area':
+        return image
+    rows, columns = image.shape[0] // factor, image.shape[1] // factor
+    whole = image[: rows * factor, : columns * factor]
+    small = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
