@@ -27,6 +27,8 @@ PHOTO_FILES = {
 }
 # Share of the largest possible picture at the widest and the closest moment of the zoom.
 WIDEST, CLOSEST = 0.95, 0.75
+# How far from the middle the camera turns, as a share of the room it has: 0.5 is the edge.
+PAN = 0.35
 
 Picture = NDArray[np.uint8]
 
@@ -71,7 +73,8 @@ def view(photo: Picture, progress: float) -> Picture:
     zoom = WIDEST + (CLOSEST - WIDEST) * (1 - math.cos(turn)) / 2
     scale = zoom * min(width / WIDTH, height / HEIGHT)
     room_x, room_y = width - 1 - scale * (WIDTH - 1), height - 1 - scale * (HEIGHT - 1)
-    left, top = room_x * (1 + math.sin(turn)) / 2, room_y * (1 + math.cos(turn)) / 2
+    left = room_x * (0.5 + PAN * math.sin(turn))
+    top = room_y * (0.5 - PAN * math.cos(turn))
     where = np.array([[scale, 0, left], [0, scale, top]])
     # The matrix leads from the view to the photo, which is what the flag says.
     seen = cv2.warpAffine(

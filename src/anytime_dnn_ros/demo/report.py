@@ -63,6 +63,8 @@ footer {{ margin: 2.5rem 0 1rem; color: #52606d; font-size: .85rem }}
 <p>As monitor_node measured it on <code>system_load</code>.</p>
 {load}
 <h2>What it saw</h2>
+<p>What is none of the ladder's classes gets the nearest one, with less confidence: ImageNet knows
+neither an astronaut nor this flower.</p>
 <table><thead><tr><th></th><th>photo</th><th>most frequent answer</th>
 <th class="n">of its frames</th><th class="n">mean confidence</th></tr></thead>
 <tbody>{photos}</tbody></table>
@@ -158,11 +160,14 @@ def _uri(kind: str, data: bytes) -> str:
 
 def _chart(recording: Recording, draw: Any, ylabel: str) -> str:
     """One chart over time, as an SVG element; all charts share the time axis."""
-    figure = Figure(figsize=(9, 2.9), layout='constrained')
+    figure = Figure(figsize=(9, 2.9))
+    figure.subplots_adjust(left=0.07, right=0.84, top=0.95, bottom=0.17)
     axes = figure.subplots()
     draw(axes, recording)
     if recording.burst_s:
-        axes.axvspan(*recording.burst_s, color=BURST_COLOR, alpha=0.3, lw=0, label='CPU burst')
+        axes.axvspan(
+            *recording.burst_s, color=BURST_COLOR, alpha=0.3, lw=0, zorder=0, label='CPU burst'
+        )
     times = [f.at_s for f in recording.frames] + [s.at_s for s in recording.loads]
     axes.set_xlim(0, max(times, default=1.0))
     axes.set_xlabel('time (s)')

@@ -92,7 +92,9 @@ def _perform(
     args: argparse.Namespace, console: Console
 ) -> tuple[Recording, bytes | None, dict[str, Any]]:
     """Starts everything, watches, and ends everything, also on Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT too: a shell starts its background jobs with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # Read by the children and by this process's own participant.
     os.environ.update(dds_environment(free_domain_id()))
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -105,8 +107,8 @@ def _perform(
             console.print(f'camera, monitor_node and anytime_node start; logs in {args.out}')
             children.start(MONITOR, 'anytime_dnn_ros.nodes.monitor_node')
             children.start(NODE, 'anytime_dnn_ros.nodes.anytime_node', _node_arguments(args))
-            # A camera that began before we hear the node would show frames without answers.
-            _await(lambda: watcher.hears_node, executor, children)
+            # A camera that began before we hear the nodes would show frames without answers.
+            _await(lambda: watcher.hears_nodes, executor, children)
             children.start(CAMERA, 'anytime_dnn_ros.demo.camera', ['--json', str(camera_json)])
             _await(lambda: bool(watcher.recording.frames), executor, children)
             monitor = children.process(MONITOR)

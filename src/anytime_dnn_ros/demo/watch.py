@@ -41,6 +41,7 @@ class Watcher(Node):  # type: ignore[misc]  # rclpy has no types
             (FrameReport, 'anytime_node/frame_report', self._on_frame_report),
             (SystemLoad, 'system_load', self._on_load),
         )
+        self._topics = [topic for _, topic, _ in listen]
         for kind, topic, callback in listen:
             self.create_subscription(kind, topic, callback, qos)
 
@@ -50,12 +51,9 @@ class Watcher(Node):  # type: ignore[misc]  # rclpy has no types
         return 0.0 if self._begin_s is None else monotonic() - self._begin_s
 
     @property
-    def hears_node(self) -> bool:
-        """Whether the node's publishers are known here."""
-        return all(
-            self.count_publishers(f'anytime_node/{topic}') > 0
-            for topic in ('prediction', 'frame_report')
-        )
+    def hears_nodes(self) -> bool:
+        """Whether somebody publishes on every topic that is recorded."""
+        return all(self.count_publishers(topic) > 0 for topic in self._topics)
 
     def look(self, *, on: bool) -> None:
         """Subscribes to `~/debug_image`, which the node draws only for subscribers, or stops."""
