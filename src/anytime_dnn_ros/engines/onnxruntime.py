@@ -108,10 +108,8 @@ class OnnxRuntimeEngine:
         stage = bundle.manifest.stages[index]
         detail = 'as exported'
         try:
-            model = bundle.stage_file(index).read_bytes()
-            if platform.machine() in {'x86_64', 'AMD64'}:
-                model, count = to_unsigned(model)
-                detail = f'{count} tensors s8 to u8' if count else detail
+            model, count = to_unsigned(bundle.stage_file(index).read_bytes())
+            detail = f'{count} tensors s8 to u8' if count else detail
             session = ort.InferenceSession(model, self._session_options(), providers=PROVIDERS)
         except Exception as error:  # the library raises its own unexported types
             raise EngineError(

@@ -1,8 +1,9 @@
-"""Symmetric int8 activations rewritten to uint8 at load, for ONNX Runtime on x86.
+"""Symmetric int8 activations rewritten to uint8 at load, for ONNX Runtime.
 
 A bundle holds the one form that TensorRT accepts: int8 with zero point 0. ONNX Runtime fuses a
 ReLU or ReLU6 into the convolution before it only where the zero point is the type's smallest
-value, so on x86 that form can be slower than float32. The rewrite loses nothing: after a ReLU,
+value, so that form can be slower than float32 (measured on x86; the fusion rule is the same on
+every CPU). The rewrite loses nothing: after a ReLU,
 s8 at scale s (its upper half only) becomes u8 zero point 0 at scale s·127/255, twice as fine;
 everywhere else s8 becomes u8 with zero point 128 at the same scale.
 """
