@@ -28,6 +28,8 @@ _SOURCE_PARAMETERS = ('source', 'recorded_file', 'synthetic_profile')
 _THRESHOLDS = ('cpu_warn_percent', 'memory_warn_percent', 'temperature_warn_c', 'debounce_s')
 # A profile is a statement over seconds; a new regime is published at once besides.
 _PROFILE_PERIOD_S = 1.0
+# How long a stop may go unnoticed, seconds.
+_STOP_CHECK_S = 1.0
 
 MONITOR_PARAMETERS = (
     Parameter('rate_hz', 10.0, 'How often the load is sampled and published.', 'Hz', 0.1, 100.0),
@@ -256,7 +258,10 @@ def main(args: list[str] | None = None) -> int:
     try:
         rclpy.init(args=args)
         node = MonitorNode()
-        rclpy.spin(node)
+        # Not spin(): a terminate signal wakes it before it ends the context, so that a node
+        # without timers, like this one, may go back to sleep for good.
+        while rclpy.ok():
+            rclpy.spin_once(node, timeout_sec=_STOP_CHECK_S)
         return _outcome(node)
     except AnytimeError as error:
         rclpy.logging.get_logger('monitor_node').error(str(error))
