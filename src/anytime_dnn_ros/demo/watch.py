@@ -108,10 +108,9 @@ class Watcher(Node):  # type: ignore[misc]  # rclpy has no types
             )
 
     def _on_debug_image(self, message: Image) -> None:
+        # anytime_node sends it as bgr8 without padding.
         pixels = np.frombuffer(message.data, np.uint8)
-        picture = pixels.reshape(message.height, message.step)[:, : message.width * 3]
-        picture = picture.reshape(message.height, message.width, 3)
-        self.debug_image = picture[..., ::-1] if message.encoding == 'rgb8' else picture
+        self.debug_image = pixels.reshape(message.height, message.width, 3)
 
 
 def latest(recording: Recording) -> tuple[Frame, list[Answer]] | None:
