@@ -84,6 +84,19 @@ def test_stages_come_by_gain_per_millisecond():
     assert names == ['cheap', 'best']
 
 
+@pytest.mark.parametrize('jitter', [0.97, 1.03])
+def test_a_tie_in_gain_per_millisecond_goes_to_the_better_answer(jitter):
+    truth = np.arange(0, IMAGES, 2)
+    gains = [
+        np.log(CLASSES)
+        - negative_log_likelihood(stacked([half], fit_weights([half], truth)), truth)
+        for half in (noisy_logits(2.0, len('worse'))[::2], noisy_logits(1.5, len('better'))[::2])
+    ]
+    ladder = [candidate('worse', 2.0, gains[0]), candidate('better', 1.5, gains[1] * jitter)]
+    names = [stage.name for stage in choose_stages(ladder, max_bytes=100, min_agreement=0.95)]
+    assert names == ['better']
+
+
 def test_an_unfaithful_candidate_is_left_out():
     ladder = [candidate('fast', 2.0, 1, agreement=0.9), candidate('slow', 2.0, 5)]
     names = [stage.name for stage in choose_stages(ladder, max_bytes=1000, min_agreement=0.95)]

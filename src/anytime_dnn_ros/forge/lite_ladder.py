@@ -57,6 +57,9 @@ CANDIDATES = (
 IMAGE = ImageSpec(color_order='rgb', resize='center_crop', interpolation='linear')
 TIMED_RUNS, TIMED_ROUNDS = 20, 7
 ORT_ERROR_LEVEL = 3
+# Stage times differed by up to 10 % from build to build. Gains per millisecond closer than that
+# are a tie, which the better answer wins, so that every build chooses the same stages.
+RATE_TIE = 0.1
 RULES = ('last', 'average', 'product', 'stack')
 PACKAGES = ('onnx', 'onnxruntime', 'torch', 'efficientnet-lite-pytorch')
 # Even photos calibrate the ranges, order the stages and fit the weights; odd ones report, and say
@@ -125,7 +128,7 @@ def build_candidate(net: str, resolution: int, photos: Photos) -> Candidate:
 def choose_stages(
     candidates: Sequence[Candidate], *, max_bytes: int, min_agreement: float
 ) -> list[Candidate]:
-    """Takes stages greedily by gain per millisecond, measured on the fit half.
+    """Takes stages greedily by gain per millisecond (`RATE_TIE`), measured on the fit half.
 
     Args:
         candidates: All of them, of one data set.
@@ -142,14 +145,16 @@ def choose_stages(
     loss = float(np.log(candidates[0].logits.shape[1]))
     while True:
         room = max_bytes - sum(len(c.model) for c in chosen)
-        losses = {c.name: _fitted_loss([*chosen, c], truth) for c in left if len(c.model) <= room}
-        gains = {c: (loss - losses[c.name]) / c.int8_ms for c in left if c.name in losses}
-        best = max(gains, key=lambda c: gains[c], default=None)
-        if best is None or gains[best] <= 0:
+        losses = {c: _fitted_loss([*chosen, c], truth) for c in left if len(c.model) <= room}
+        rates = {c: (loss - after) / c.int8_ms for c, after in losses.items()}
+        best_rate = max(rates.values(), default=0.0)
+        if best_rate <= 0:
             break
+        tied = [c for c, rate in rates.items() if rate >= (1 - RATE_TIE) * best_rate]
+        best = min(tied, key=lambda c: losses[c])
         chosen.append(best)
         left.remove(best)
-        loss = losses[best.name]
+        loss = losses[best]
     if not chosen:
         raise AnytimeError(
             f'no candidate agrees with its float parent on {min_agreement:.0%} of the photos '
