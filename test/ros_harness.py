@@ -44,7 +44,7 @@ class Status:
 class Program:
     """One of our nodes as a process, with everything it printed."""
 
-    def __init__(self, module, parameters, *, domain_id, folder, remappings=()):
+    def __init__(self, module, parameters, *, domain_id, folder, remappings):
         self.log_file = folder / f'{module}-{len(list(folder.iterdir()))}.log'
         parameter_file = self.log_file.with_suffix('.yaml')
         # JSON is YAML.
@@ -108,8 +108,14 @@ class Robot:
         ):
             self.node.create_subscription(kind, topic, callback, 1000)
 
-    def start(self, module, **parameters):
-        program = Program(module, parameters, domain_id=self.domain_id, folder=self.folder)
+    def start(self, module, *, name=None, **parameters):
+        program = Program(
+            module,
+            parameters,
+            domain_id=self.domain_id,
+            folder=self.folder,
+            remappings=[f'__node:={name or module}'],
+        )
         self.programs.append(program)
         return program
 

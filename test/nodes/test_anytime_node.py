@@ -183,8 +183,9 @@ def test_deactivation_frees_and_activation_serves_again(robot, camera):
 
 
 def test_a_node_told_to_wait_waits_for_a_lifecycle_manager(robot, node):
-    waiting = robot.start('anytime_node', autostart=False, model='no-such-model')
-    robot.wait_for(lambda: '/anytime_node: inference' in robot.diagnostics, 'diagnostics')
+    waiting = robot.start('anytime_node', name='waiting', autostart=False, model='none such')
+    status = robot.wait_for(lambda: robot.diagnostics.get('/waiting: inference'), 'diagnostics')
+    assert (status.level, status.message) == ('OK', 'not active')
     assert waiting.end(signal.SIGTERM) == 0
     assert waiting.log == ''
 
