@@ -63,8 +63,8 @@ footer {{ margin: 2.5rem 0 1rem; color: #52606d; font-size: .85rem }}
 <p>As monitor_node measured it on <code>system_load</code>.</p>
 {load}
 <h2>What it saw</h2>
-<p>What is none of the ladder's classes gets the nearest one, with less confidence: ImageNet knows
-neither an astronaut nor this flower.</p>
+<p>What is none of the ladder's classes gets the nearest one: ImageNet knows neither an astronaut
+nor this flower.</p>
 <table><thead><tr><th></th><th>photo</th><th>most frequent answer</th>
 <th class="n">of its frames</th><th class="n">mean confidence</th></tr></thead>
 <tbody>{photos}</tbody></table>

@@ -142,10 +142,18 @@ def status_line(recording: Recording, now_s: float) -> str:
 
 def live_table(recording: Recording, now_s: float, duration_s: float) -> Table:
     """The newest frame's answers, stage by stage, and how it goes in all."""
-    table = Table(expand=True, title_justify='left', caption_justify='left')
-    for column, justify in (('stage', 'right'), ('answer', 'left'), ('confidence', 'left')):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    table.add_column('after', justify='right')
+    table = Table(
+        expand=True,
+        title_justify='left',
+        title_style='none',
+        caption_justify='left',
+        caption_style='none',
+    )
+    # Fixed widths: columns that follow their content would jump from frame to frame.
+    table.add_column('stage', justify='right', width=5)
+    table.add_column('answer', ratio=1, no_wrap=True)
+    table.add_column('confidence', width=BAR_CELLS + 5)
+    table.add_column('after', justify='right', width=8)
     seen = latest(recording)
     if seen is None or not seen[1]:
         table.title = 'waiting for the first frame'
