@@ -1,6 +1,5 @@
 """What the load was over the last seconds: mean, median, 95th percentile and maximum."""
 
-import warnings
 from collections import deque
 from dataclasses import dataclass
 
@@ -50,14 +49,13 @@ class LoadWindow:
             return LoadStatistics(0, *(LoadSample(),) * 4)
         source = samples[-1].source
         table = _table(samples)
-        with warnings.catch_warnings():
-            # A quantity that nobody knows is NaN, and that is no news.
-            warnings.filterwarnings('ignore', 'All-NaN|Mean of empty', RuntimeWarning)
-            mean = np.nanmean(table, axis=0)
-            p50, p95, top = np.nanquantile(table, (0.5, 0.95, 1.0), axis=0)
-        return LoadStatistics(
-            len(samples), *(_from_row(row, source) for row in (mean, p50, p95, top))
-        )
+        # What nobody knows stays NaN; numpy would warn of it each time.
+        is_known = ~np.isnan(table).all(axis=0)
+        known = table[:, is_known]
+        rows = np.full((4, table.shape[1]), np.nan)
+        rows[0, is_known] = np.nanmean(known, axis=0)
+        rows[1:, is_known] = np.nanquantile(known, (0.5, 0.95, 1.0), axis=0)
+        return LoadStatistics(len(samples), *(_from_row(row, source) for row in rows))
 
 
 def _table(samples: list[LoadSample]) -> NDArray[np.float64]:
