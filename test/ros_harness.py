@@ -164,6 +164,9 @@ class Robot:
         """
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         camera = self.publisher(kind, topic, reliable=reliable)
+        # The node follows a camera within half a second, and a new subscription loses frames.
+        word = 'reliable' if reliable else 'best_effort'
+        self.wait_for_value('image_reliability', word)
         make = jpeg_image if compressed else raw_image
         before, sent_s = len(self.predictions), 0.0
 
@@ -218,6 +221,16 @@ class Robot:
 
     def anytime_status(self):
         return self.diagnostics.get('/anytime_node: inference')
+
+    def wait_for_value(self, key, value):
+        """Waits until `/diagnostics` say so; what they said before the call does not count."""
+        self.diagnostics.clear()
+
+        def said():
+            status = self.anytime_status()
+            return status is not None and status.values.get(key) == value
+
+        self.wait_for(said, f'{key} = {value} in /diagnostics')
 
     def wait_for_count(self, key, count):
         """Waits until a counter in `/diagnostics` has come to `count`."""

@@ -172,7 +172,7 @@ def test_deactivation_frees_and_activation_serves_again(robot, camera):
     assert robot.state() == 'active'
     again = robot.camera()
     assert best(robot.show(again, raw_image(robot.stamp(), 'blue'))[-1]) == 'blue'
-    robot.wait_for_count('threads', 2)
+    robot.wait_for_value('threads', '2')
     assert robot.transition('deactivate')
     assert robot.transition('cleanup')
     assert robot.state() == 'unconfigured'
@@ -194,5 +194,5 @@ def test_the_node_ends_cleanly_in_the_middle_of_its_work(robot, node, camera):
     for _ in range(20):
         camera.publish(raw_image(robot.stamp()))
         robot.spin(0.001)
-    assert node.end(signal.SIGINT) == 0
+    assert node.end(signal.SIGINT) == 0, node.log
     assert 'Traceback' not in node.log
