@@ -91,6 +91,23 @@ def guarded(
     return transition
 
 
+def unless_shut_down(method: Callable[[AnytimeNode, Any], None]) -> Callable[[Any, Any], None]:
+    """Makes a sink method that is silent once a signal has shut ROS down beneath it.
+
+    rclpy's signal handler ends the context at once, while a frame may still be in the runner.
+    """
+
+    @wraps(method)
+    def send(node: AnytimeNode, result: Any) -> None:
+        try:
+            method(node, result)
+        except Exception:
+            if node.context.ok():
+                raise
+
+    return send
+
+
 class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     """Lifecycle: configure reads the bundle, activate loads and serves it, deactivate frees it.
 
@@ -354,11 +371,13 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
 
     # Outgoing: the runner's sink
 
+    @unless_shut_down
     def on_prediction(self, prediction: Prediction) -> None:
         """Publishes an answer."""
         message = prediction_message(prediction, self._labels, self._values['top_k'])
         self._prediction.publish(message)
 
+    @unless_shut_down
     def on_frame(self, summary: FrameSummary) -> None:
         """Publishes a frame's report, and its picture while somebody looks."""
         runner = self._runner
@@ -477,6 +496,10 @@ def main(args: list[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A callback that a signal has caught in the middle of its work.
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.stop()
