@@ -34,6 +34,10 @@ def main(args: list[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A callback that a signal has caught in the middle of its work.
+        if rclpy.ok():
+            raise
     finally:
         if anytime is not None:
             anytime.stop()
