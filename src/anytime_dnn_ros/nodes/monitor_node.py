@@ -29,7 +29,7 @@ _THRESHOLDS = ('cpu_warn_percent', 'memory_warn_percent', 'temperature_warn_c', 
 # A profile is a statement over seconds; a new regime is published at once besides.
 _PROFILE_PERIOD_S = 1.0
 # How long a stop may go unnoticed, seconds.
-_STOP_CHECK_S = 1.0
+_STOP_CHECK_S = 2.0
 
 MONITOR_PARAMETERS = (
     Parameter('rate_hz', 10.0, 'How often the load is sampled and published.', 'Hz', 0.1, 100.0),
