@@ -12,9 +12,7 @@ from time import monotonic
 from typing import Any
 
 import cv2
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -43,6 +41,7 @@ from anytime_dnn_ros.nodes.messages import (
     report_message,
 )
 from anytime_dnn_ros.nodes.parameters import Values, declare, validate
+from anytime_dnn_ros.nodes.program import run_nodes
 from anytime_dnn_ros.planner import Goals
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
 from anytime_dnn_ros.serving import ServingPath
@@ -55,8 +54,6 @@ CAMERA_CHECK_PERIOD_S = 0.5
 # The monitor publishes at 10 Hz; after this silence its regime is no longer believed.
 LOAD_TIMEOUT_S = 3.0
 UNKNOWN_REGIME = 0
-# Threads wait for the interpreter at most this long; the default of 5 ms eats deadlines.
-SWITCH_INTERVAL_S = 0.0005
 BUDGET_MS = next(p for p in ANYTIME_PARAMETERS if p.name == 'deadline_ms')
 SENSOR_QOS = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
@@ -221,6 +218,11 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         if self._path is not None:
             self._path.engine.close()
             self._path = None
+
+    def destroy_node(self) -> None:
+        """Stops serving and leaves."""
+        self.stop()
+        super().destroy_node()
 
     def autostart(self) -> None:
         """Configures and activates, if the parameter says so."""
@@ -476,37 +478,16 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         return labels
 
 
-def main(args: list[str] | None = None) -> int:
-    """Runs the node until it is told to stop.
+def started_anytime_node() -> AnytimeNode:
+    """The node, configured and active if its parameters say so."""
+    node = AnytimeNode()
+    node.autostart()
+    return node
 
-    Returns:
-        0 after a clean stop, 2 for parameters that cannot be used.
-    """
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = AnytimeNode()
-        node.autostart()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
-    except ConfigurationError as error:
-        rclpy.logging.get_logger('anytime_node').fatal(str(error))
-        return 2
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # A callback that a signal has caught in the middle of its work.
-        if rclpy.ok():
-            raise
-    finally:
-        if node is not None:
-            node.stop()
-            node.destroy_node()
-        if rclpy.ok():
-            rclpy.shutdown()
-    return 0
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until it is told to stop; exit codes as `run_nodes`."""
+    return run_nodes('anytime_node', [started_anytime_node], args)
 
 
 if __name__ == '__main__':

@@ -7,15 +7,13 @@ import time
 from array import array
 from pathlib import Path
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from anytime_dnn_ros.errors import AnytimeError, ConfigurationError, MissingDependencyError
+from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
 from anytime_dnn_ros.monitor.monitor import SOURCES, Monitor, find_probes
 from anytime_dnn_ros.monitor.recorded import Recorder
 from anytime_dnn_ros.monitor.regime import LoadJudge, Regime, Thresholds
@@ -23,13 +21,12 @@ from anytime_dnn_ros.monitor.sample import QUANTITIES, LoadSample
 from anytime_dnn_ros.monitor.window import LoadWindow
 from anytime_dnn_ros.msg import LoadProfile, SystemLoad
 from anytime_dnn_ros.nodes.parameters import Parameter, Values, declare, validate
+from anytime_dnn_ros.nodes.program import run_nodes
 
 _SOURCE_PARAMETERS = ('source', 'recorded_file', 'synthetic_profile')
 _THRESHOLDS = ('cpu_warn_percent', 'memory_warn_percent', 'temperature_warn_c', 'debounce_s')
 # A profile is a statement over seconds; a new regime is published at once besides.
 _PROFILE_PERIOD_S = 1.0
-# How long a stop may go unnoticed, seconds.
-_STOP_CHECK_S = 2.0
 
 MONITOR_PARAMETERS = (
     Parameter('rate_hz', 10.0, 'How often the load is sampled and published.', 'Hz', 0.1, 100.0),
@@ -249,36 +246,8 @@ def _fill(message: SystemLoad, sample: LoadSample, stamp: object, host: str) -> 
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop.
-
-    Returns:
-        0 after Ctrl-C or a terminate signal, 2 where the configuration cannot be used.
-    """
-    node = None
-    try:
-        rclpy.init(args=args)
-        node = MonitorNode()
-        # Not spin(): a terminate signal wakes it before it ends the context, so that a node
-        # without timers, like this one, may go back to sleep for good.
-        while rclpy.ok():
-            rclpy.spin_once(node, timeout_sec=_STOP_CHECK_S)
-        return _outcome(node)
-    except AnytimeError as error:
-        rclpy.logging.get_logger('monitor_node').error(str(error))
-        return 2
-    except (KeyboardInterrupt, ExternalShutdownException):
-        # Both are how a node is told to stop, by a terminal and by a launch file.
-        return _outcome(node)
-    finally:
-        if node:
-            node.destroy_node()
-        rclpy.try_shutdown()
-
-
-def _outcome(node: MonitorNode | None) -> int:
-    if node and node.failure:
-        raise node.failure
-    return 0
+    """Runs the node until it is told to stop; exit codes as `run_nodes`."""
+    return run_nodes('monitor_node', [MonitorNode], args)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,64 @@
+"""A program that spins nodes until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from anytime_dnn_ros.errors import AnytimeError
+
+# Threads wait for the interpreter at most this long; the default of 5 ms eats deadlines.
+SWITCH_INTERVAL_S = 0.0005
+# A terminate signal wakes the executor before it ends the context, so that a node without timers
+# may go back to sleep: it looks again after this time.
+STOP_CHECK_S = 2.0
+
+
+def run_nodes(
+    name: str, factories: Sequence[Callable[[], Node]], args: list[str] | None = None
+) -> int:
+    """Makes the nodes, spins them in one thread and destroys them.
+
+    Args:
+        name: Of the program, for its log.
+        factories: Make one node each. A node may have a `failure`, the exception that ended it.
+        args: The command line; None takes the process's own.
+
+    Returns:
+        0 after Ctrl-C or a terminate signal, 2 where the configuration cannot be used.
+
+    Raises:
+        Exception: What ended a node against all expectation.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    nodes: list[Node] = []
+    try:
+        rclpy.init(args=args)
+        executor = SingleThreadedExecutor()
+        for make in factories:
+            nodes.append(make())
+            executor.add_node(nodes[-1])
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=STOP_CHECK_S)
+    except AnytimeError as error:
+        rclpy.logging.get_logger(name).error(str(error))
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        # Both are how a node is told to stop, by a terminal and by a launch file.
+        pass
+    except Exception:
+        # A callback that a signal has caught in the middle of its work.
+        if rclpy.ok():
+            raise
+    finally:
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    for node in nodes:
+        if getattr(node, 'failure', None):
+            raise node.failure
+    return 0
