@@ -1,5 +1,9 @@
+import math
 import os
+import threading
+from unittest import mock
 
+import psutil
 import pytest
 
 from anytime_dnn_ros.monitor.host import host_probes
@@ -71,3 +75,30 @@ def test_raspberry_pi_throttling(tmp_path, bits, throttled):
 
 def test_a_machine_that_tells_nothing_of_throttling(tmp_path):
     assert throttling_probes(tmp_path) == []
+
+
+def test_a_new_thread_does_not_take_the_machine_for_idle():
+    monitor = Monitor(host_probes(), never)
+    sum(range(2 * 10**7))
+    samples = []
+    thread = threading.Thread(target=lambda: samples.append(monitor.sample(0.0)))
+    thread.start()
+    thread.join()
+    assert samples[0].cpu_percent > 0.0
+
+
+def test_two_looks_within_one_tick_tell_nothing_of_the_processor():
+    times = psutil.cpu_times(percpu=True)
+    with mock.patch.object(psutil, 'cpu_times', return_value=times):
+        sample = Monitor(host_probes(), never).sample(0.0)
+    assert math.isnan(sample.cpu_percent)
+    assert sample.cpu_percent_per_core == ()
+    assert sample.memory_percent > 0.0
+
+
+def test_a_core_that_goes_offline_is_no_failure():
+    monitor = Monitor(host_probes(), never)
+    one = psutil.cpu_times(percpu=True)[:1] * 7
+    with mock.patch.object(psutil, 'cpu_times', return_value=one):
+        assert math.isnan(monitor.sample(0.0).cpu_percent)
+    assert not monitor.failing

@@ -1,5 +1,6 @@
 """Processor, memory and temperature of any machine, by psutil."""
 
+import math
 import statistics
 
 import psutil
@@ -19,10 +20,8 @@ def host_probes(*, temperature: bool = True) -> list[Probe]:
     Args:
         temperature: Also read the temperature; off where a probe that knows the board does it.
     """
-    # psutil measures between calls: the first one only starts the clock.
-    psutil.cpu_percent(percpu=True)
     probes = [
-        Probe('psutil', 'processor load', _processor),
+        Probe('psutil', 'processor load', _Processor()),
         Probe('psutil', 'memory', _memory, _MEMORY_S),
         Probe('psutil', 'swap', _swap, _SLOW_S),
         Probe('psutil', 'load average', _load_average, _SLOW_S),
@@ -35,9 +34,46 @@ def host_probes(*, temperature: bool = True) -> list[Probe]:
     return probes
 
 
-def _processor(_now_s: float) -> Reading:
-    cores = tuple(psutil.cpu_percent(percpu=True))
-    return {'cpu_percent': statistics.fmean(cores), 'cpu_percent_per_core': cores}
+class _Processor:
+    """Measures each core between calls, from whatever threads these come.
+
+    psutil.cpu_percent() keeps its last look per thread, and says 0 at a thread's first.
+    """
+
+    def __init__(self) -> None:
+        self._last = _core_times()
+
+    def __call__(self, _now_s: float) -> Reading:
+        last, self._last = self._last, _core_times()
+        if len(last) != len(self._last):
+            # A core came or went, and nobody knows which: begin anew.
+            return {}
+        cores = tuple(map(_busy_percent, last, self._last))
+        known = [core for core in cores if not math.isnan(core)]
+        if not known:
+            return {}
+        return {'cpu_percent': statistics.fmean(known), 'cpu_percent_per_core': cores}
+
+
+def _core_times() -> list[tuple[float, float]]:
+    """Return for each core the seconds since the start: in all, and idle."""
+    return [
+        (
+            # The time of guests is in the user time already.
+            sum(times) - getattr(times, 'guest', 0.0) - getattr(times, 'guest_nice', 0.0),
+            # A core that waits for a disk is free for others.
+            times.idle + getattr(times, 'iowait', 0.0),
+        )
+        for times in psutil.cpu_times(percpu=True)
+    ]
+
+
+def _busy_percent(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Return a core's load between two looks at its times; NaN where no tick lies between."""
+    total_s, idle_s = after[0] - before[0], after[1] - before[1]
+    if total_s <= 0.0:
+        return math.nan
+    return min(max(100.0 * (1.0 - idle_s / total_s), 0.0), 100.0)
 
 
 def _memory(_now_s: float) -> Reading:
