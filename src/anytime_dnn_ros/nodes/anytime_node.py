@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from math import isfinite
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -31,8 +30,10 @@ from anytime_dnn_ros.msg import (
 )
 from anytime_dnn_ros.nodes.anytime_diagnostics import NodeHealth, anytime_status
 from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS
+from anytime_dnn_ros.nodes.camera_subscription import CameraSubscription
 from anytime_dnn_ros.nodes.debug_image import draw_debug_image
 from anytime_dnn_ros.nodes.frame_age import StampJudge
+from anytime_dnn_ros.nodes.frame_budget import FrameBudget
 from anytime_dnn_ros.nodes.images import check_image, decode_compressed, decode_image
 from anytime_dnn_ros.nodes.messages import (
     image_message,
@@ -50,7 +51,6 @@ from anytime_dnn_ros.timing.reference import ReferenceTimes
 Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
 
 WARN_PERIOD_S = 10.0
-CAMERA_CHECK_PERIOD_S = 0.5
 # The monitor publishes at 10 Hz; after this silence its regime is no longer believed.
 LOAD_TIMEOUT_S = 3.0
 UNKNOWN_REGIME = 0
@@ -124,11 +124,9 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._judge = StampJudge(1.0)
         self._health = NodeHealth()
         self._warned_s: dict[str, float] = {}
-        self._override_budget_s: float | None = None
-        self._override_frames = 0
-        self._camera_qos: QoSProfile | None = None
+        self._budget = self._new_budget()
         self._active_things: list[tuple[Callable[[Any], Any], Any]] = []
-        self._image_subscription: Any = None
+        self._camera: CameraSubscription | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # It tells why a configure failed, so it runs before the first one.
         self._diagnostics_timer = self._new_diagnostics_timer()
@@ -177,7 +175,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._runner = Runner(self._path, self._reference, self)
         self._apply(self._values)
         self._health = NodeHealth(activated_s=monotonic())
-        self._override_budget_s = None
+        self._budget = self._new_budget()
         self._runner.start()
         self._subscribe()
         self._publish_profile()
@@ -211,7 +209,9 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         for destroy, thing in self._active_things:
             destroy(thing)
         self._active_things.clear()
-        self._drop_image_subscription()
+        if self._camera is not None:
+            self._camera.destroy()
+            self._camera = None
         if self._runner is not None:
             self._runner.stop()
             self._runner = None
@@ -239,52 +239,21 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         profile = self.create_subscription(
             LoadProfile, 'load_profile', self._on_load_profile, SENSOR_QOS
         )
-        timer = self.create_timer(CAMERA_CHECK_PERIOD_S, self._follow_camera)
         period_s = self._values['diagnostics_period_s']
         profile_timer = self.create_timer(period_s, self._publish_profile)
         self._active_things = [
             (self.destroy_subscription, deadline),
             (self.destroy_subscription, load),
             (self.destroy_subscription, profile),
-            (self.destroy_timer, timer),
             (self.destroy_timer, profile_timer),
         ]
-        self._follow_camera()
-
-    def _follow_camera(self) -> None:
-        """Subscribes with the camera's reliability, and again should that change."""
         compressed = self._values['image_transport'] == 'compressed'
-        topic = 'image/compressed' if compressed else 'image'
-        wanted = self._values['image_reliability']
-        if wanted == 'auto':
-            cameras = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
-            if not cameras and self._image_subscription is not None:
-                return
-            reliable = bool(cameras) and all(
-                c.qos_profile.reliability == ReliabilityPolicy.RELIABLE for c in cameras
-            )
-            wanted = 'reliable' if reliable else 'best_effort'
-        reliability = (
-            ReliabilityPolicy.RELIABLE if wanted == 'reliable' else ReliabilityPolicy.BEST_EFFORT
+        self._camera = CameraSubscription(
+            self,
+            self._values['image_transport'],
+            self._values['image_reliability'],
+            self._on_compressed if compressed else self._on_image,
         )
-        if self._camera_qos is not None and self._camera_qos.reliability == reliability:
-            return
-        self._drop_image_subscription()
-        self._camera_qos = QoSProfile(
-            depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability
-        )
-        kind, callback = (
-            (CompressedImage, self._on_compressed) if compressed else (Image, self._on_image)
-        )
-        self._image_subscription = self.create_subscription(
-            kind, topic, callback, self._camera_qos
-        )
-        self._health.camera_reliability = wanted
-
-    def _drop_image_subscription(self) -> None:
-        if self._image_subscription is not None:
-            self.destroy_subscription(self._image_subscription)
-        self._image_subscription = self._camera_qos = None
 
     def _on_image(self, msg: Image) -> None:
         self._accept(msg, lambda: decode_image(msg), check_image)
@@ -302,7 +271,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             return
         self._health.last_frame_s = received_s
         seq = runner.next_seq()
-        budget_s = self._next_budget_s()
+        budget_s = self._budget.next_s()
         try:
             if check is not None:
                 check(msg)
@@ -335,31 +304,18 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
                 raise
             return float('nan')
 
-    def _next_budget_s(self) -> float:
-        """The budget of the next frame, seconds; uses up one frame of a `Deadline` message."""
-        if self._override_budget_s is None:
-            return float(1e-3 * self._values['deadline_ms'])
-        budget_s = self._override_budget_s
-        if self._override_frames:
-            self._override_frames -= 1
-            if not self._override_frames:
-                self._override_budget_s = None
-        return budget_s
-
     def _on_deadline(self, msg: Deadline) -> None:
-        if msg.budget_ms == 0:
-            self._override_budget_s, self._override_frames = None, 0
-            return
-        low, high = BUDGET_MS.minimum or 0.0, BUDGET_MS.maximum or float('inf')
-        if not (isfinite(msg.budget_ms) and low <= msg.budget_ms <= high):
+        try:
+            self._budget.override(msg.budget_ms, msg.frames)
+        except ConfigurationError as error:
             self._health.deadlines_refused += 1
-            self.on_fault(
-                'deadline_refused',
-                f'~/deadline: budget_ms = {msg.budget_ms} is refused: send {low:g} to {high:g}, '
-                'or 0 to go back to the parameter deadline_ms',
-            )
-            return
-        self._override_budget_s, self._override_frames = 1e-3 * msg.budget_ms, msg.frames
+            self.on_fault('deadline_refused', str(error))
+
+    def _new_budget(self) -> FrameBudget:
+        low, high = BUDGET_MS.minimum, BUDGET_MS.maximum
+        assert low is not None
+        assert high is not None
+        return FrameBudget(self._values['deadline_ms'], low, high)
 
     def _on_load(self, msg: SystemLoad) -> None:
         self._health.last_load_s = monotonic()
@@ -414,6 +370,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     def _publish_diagnostics(self) -> None:
         if self._runner is not None and self._health.load_is_lost(LOAD_TIMEOUT_S):
             self._runner.slowdown.set_regime(UNKNOWN_REGIME)
+        if self._camera is not None:
+            self._health.camera_reliability = self._camera.reliability
         status = anytime_status(
             self._health,
             self._runner.counters if self._runner else None,
@@ -451,6 +409,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     def _apply(self, values: Values) -> None:
         """Hands the values that take effect at once to those who use them."""
         self._judge.max_age_s = 1e-3 * values['max_frame_age_ms']
+        self._budget.parameter_ms = values['deadline_ms']
         if self._runner is None:
             return
         self._runner.goals = Goals(
