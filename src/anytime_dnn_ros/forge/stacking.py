@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize  # type: ignore[import-untyped,unused-ignore]
+from scipy.optimize import minimize
 
 from anytime_dnn_ros.ladder.combine import Combiner
 from anytime_dnn_ros.ladder.manifest import CombineSpec
