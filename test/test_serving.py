@@ -7,7 +7,7 @@ import pytest
 from anytime_dnn_ros.engines.base import StageCancelledError
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.errors import EngineError
-from anytime_dnn_ros.ladder.manifest import Quality, StageQuality
+from anytime_dnn_ros.ladder.manifest import CombineSpec, Quality, StageQuality
 from anytime_dnn_ros.serving import ServingPath
 from ladders import LABELS, make_ladder, solid
 
@@ -39,7 +39,10 @@ def test_every_stage_names_the_colour_and_grows_surer(path, color, order):
     assert confidences[0] < confidences[2]
 
 
-def test_a_frame_leaves_nothing_behind_for_the_next(path):
+@pytest.mark.parametrize('rule', ['last', 'product', 'average'])
+def test_a_frame_leaves_nothing_behind_for_the_next(bundle, rule):
+    manifest = replace(bundle.manifest, combine=CombineSpec(rule))
+    path = ServingPath(replace(bundle, manifest=manifest), load_engine(bundle))
     path.begin(solid('red'), 'rgb')
     first = run_all(path)
     path.begin(solid('blue'), 'rgb')

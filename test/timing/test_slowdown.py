@@ -81,5 +81,13 @@ def test_each_regime_keeps_its_own_history():
     assert estimator.slowdown == busy
 
 
+def test_a_new_regime_starts_from_the_present_estimate():
+    estimator = SlowdownEstimator(QUIET)
+    for _ in range(60):
+        estimator.observe(4.0)
+    estimator.set_regime(2)
+    assert estimator.slowdown == pytest.approx(4, rel=0.001)
+
+
 def test_no_noise_at_all_means_no_margin():
     assert SlowdownEstimator(np.array([])).margin(0.01) == 1
