@@ -294,10 +294,13 @@ class Runner:
         with self._flight_changed:
             if flight.finished:
                 return False
+            is_first = flight.answer is None
             flight.answer = answer
             if reason is StopReason.NONE:
                 self._publish(flight, StopReason.NONE)
-                self._flight_changed.notify_all()
+                if is_first:
+                    # The timer starts with the first answer; later ones do not move the deadline.
+                    self._flight_changed.notify_all()
                 return True
             self._finish(flight, reason)
             return False

@@ -70,7 +70,7 @@ def fit_frame(
     if conversion is None:
         buffer[..., 0] = small
     else:
-        buffer[...] = cv2.cvtColor(small, conversion).reshape(buffer.shape)
+        cv2.cvtColor(small, conversion, dst=buffer)
 
 
 def _reduced(

@@ -57,7 +57,8 @@ def run_nodes(
     finally:
         for node in nodes:
             node.destroy_node()
-        rclpy.try_shutdown()
+        # Not rclpy.try_shutdown, which Humble has not.
+        rclpy.get_default_context().try_shutdown()
     for node in nodes:
         if getattr(node, 'failure', None):
             raise node.failure
