@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anytime_dnn_ros.engines.base import CancelToken, StageCancelledError
-from anytime_dnn_ros.errors import EngineError, ImageError
+from anytime_dnn_ros.errors import EngineError, ImageError, MissingDependencyError
 from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.frame_fit import ColorOrder
 from anytime_dnn_ros.planner import Goals, NextStage, StopReason, plan
@@ -229,6 +229,8 @@ class Runner:
                 self.drop(error.kind, str(error))
             except EngineError as error:
                 self.drop('engine_error', str(error))
+            except MissingDependencyError as error:
+                self.drop('missing_dependency', str(error))
             except Exception:  # noqa: BLE001 - the worker must outlive any one frame
                 self.drop('internal_error', traceback.format_exc())
             finally:
@@ -252,6 +254,8 @@ class Runner:
             if not self._run_stage(flight, stage, margin):
                 break
         if flight.answer is None:
+            # Only a stop cuts the mandatory first stage: nobody is there to be told.
+            self.counters.dropped['cancelled'] += 1
             return
         self._sink.on_frame(self._summary(flight, image, color_order, margin))
 
@@ -316,8 +320,11 @@ class Runner:
                 left_s = flight.frame.due_s - self._publish_s - monotonic()
                 if left_s > 0:
                     self._flight_changed.wait(left_s)
-                else:
+                    continue
+                try:
                     self._finish_early(flight, StopReason.DEADLINE)
+                except Exception:  # noqa: BLE001 - the timer must outlive any one frame
+                    self._sink.on_fault('internal_error', traceback.format_exc())
 
     def _finish_early(self, flight: _Flight, reason: StopReason) -> None:
         """Ends a flight from outside the worker. The first stage is mandatory except at a stop."""
