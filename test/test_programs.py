@@ -161,14 +161,22 @@ def test_monitor_tells_the_load_and_stops(by, start, listener):
     assert 'Traceback' not in output
 
 
-@pytest.mark.parametrize('program', ['anytime_node', 'anytime_composed'])
-def test_unusable_parameter_ends_with_its_name_and_value(program, start):
-    running = start(program, *parameters(deadline_ms=-3.0))
+@pytest.mark.parametrize(
+    ('program', 'parameter'),
+    [
+        ('anytime_node', 'deadline_ms'),
+        ('anytime_composed', 'deadline_ms'),
+        ('anytime_composed', 'rate_hz'),
+        ('monitor_node', 'rate_hz'),
+    ],
+)
+def test_unusable_parameter_ends_with_its_name_and_value(program, parameter, start):
+    running = start(program, *parameters(**{parameter: -3.0}))
     status = running.process.wait(PATIENCE_S)
     output = running.log.read_text()
 
     assert status == 2, output
-    assert 'deadline_ms' in output
+    assert parameter in output
     assert '-3' in output
     assert 'Traceback' not in output
 
