@@ -14,7 +14,7 @@ SOURCES = $(shell find src msg launch config cmake -type f -not -name '*.py[co]'
   CMakeLists.txt package.xml setup.py pyproject.toml NOTICE README.md
 # pip's lines that show how far the download is; errors are not filtered.
 PIP_SHOWS := { grep -E --line-buffered '^ *(Downloading|Building|Successfully)' || true; }
-SMOKE := test/test_programs.py
+PROGRAM_TESTS := test/test_programs.py
 
 .PHONY: help setup test lint unit colcon integration kilted demo bench clean
 
@@ -47,21 +47,21 @@ define colcon_build
 	  --cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(CURDIR)/$(1)/bin/python3
 endef
 
-# Starts what that build installed, found by the environment its setup.bash makes.
-define colcon_smoke
+# Tests what that build installed, found by the environment its setup.bash makes. $(3) = tests
+define colcon_test
 	set +u; export AMENT_PREFIX_PATH=$(CURDIR)/$(1) PATH=$(CURDIR)/$(1)/bin:$$PATH; \
 	  source build/colcon-$(2)/install/setup.bash; set -u; \
 	  ANYTIME_DNN_PROGRAMS=build/colcon-$(2)/install/anytime_dnn_ros/lib/anytime_dnn_ros \
-	  python3 -m pytest -m dds $(SMOKE)
+	  python3 -m pytest -m dds $(3)
 endef
 
 colcon: setup  ## build with colcon on Jazzy and start the nodes from that build
 	$(call colcon_build,.venv,jazzy)
-	$(call colcon_smoke,.venv,jazzy)
+	$(call colcon_test,.venv,jazzy,$(PROGRAM_TESTS))
 
-kilted: .venv-kilted/.package  ## build with colcon on Kilted and start the nodes there
+kilted: .venv-kilted/.package  ## build with colcon on Kilted and test the nodes there
 	$(call colcon_build,.venv-kilted,kilted)
-	$(call colcon_smoke,.venv-kilted,kilted)
+	$(call colcon_test,.venv-kilted,kilted,test/nodes $(PROGRAM_TESTS))
 
 demo: setup  ## run the whole idea for about 20 s on real photos through real DDS
 	$(BIN)/anytime-dnn demo
