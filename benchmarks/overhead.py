@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +31,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
 from anytime_dnn_ros.msg import FrameReport, PerformanceProfile
+from anytime_dnn_ros.nodes.messages import image_message
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
 from anytime_dnn_ros.serving import ServingPath
 
@@ -226,13 +227,11 @@ def camera(height: int, width: int, frames: int) -> None:
     while not publisher.get_subscription_count():
         time.sleep(0.05)
     time.sleep(1.0)
-    data = array('B')
-    data.frombytes(picture(height, width).data)
-    message = Image(height=height, width=width, encoding='bgr8', step=width * 3, data=data)
+    image = picture(height, width)
     due = time.monotonic()
     for _ in range(frames):
-        message.header.stamp = node.get_clock().now().to_msg()
-        publisher.publish(message)
+        header = Header(stamp=node.get_clock().now().to_msg())
+        publisher.publish(image_message(image, header))
         due += 1 / CAMERA_HZ
         time.sleep(max(0.0, due - time.monotonic()))
     time.sleep(0.5)

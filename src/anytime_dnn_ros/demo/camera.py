@@ -12,7 +12,6 @@ import json
 import signal
 import sys
 import threading
-from array import array
 from pathlib import Path
 from time import monotonic
 
@@ -22,32 +21,15 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
-from anytime_dnn_ros.demo.photos import Picture, film, load_photos
+from anytime_dnn_ros.demo.photos import film, load_photos
 from anytime_dnn_ros.errors import AnytimeError
+from anytime_dnn_ros.nodes.messages import image_message
 
 # Reliable delivery needs a few frames kept for sending again.
 QUEUE_DEPTH = 5
 SUBSCRIBER_POLL_S = 0.1
-
-
-def image_message(name: str, picture: Picture) -> Image:
-    """The picture as a message, without a stamp.
-
-    Args:
-        name: Becomes `header.frame_id`.
-        picture: uint8 [H, W, 3], BGR, contiguous.
-    """
-    message = Image()
-    message.header.frame_id = name
-    message.height, message.width = picture.shape[:2]
-    message.encoding = 'bgr8'
-    message.step = picture.strides[0]
-    # 30 times faster than assigning bytes, which rclpy checks one by one.
-    data = array('B')
-    data.frombytes(picture.data.cast('B'))
-    message.data = data
-    return message
 
 
 def publish_film(node: Node, args: argparse.Namespace, stop: threading.Event) -> int:
@@ -66,9 +48,9 @@ def publish_film(node: Node, args: argparse.Namespace, stop: threading.Event) ->
     period_s = 1 / args.rate_hz
     next_s = monotonic()
     while not stop.wait(max(0.0, next_s - monotonic())):
-        message = image_message(*next(frames))
-        message.header.stamp = node.get_clock().now().to_msg()
-        publisher.publish(message)
+        name, picture = next(frames)
+        stamp = node.get_clock().now().to_msg()
+        publisher.publish(image_message(picture, Header(stamp=stamp, frame_id=name)))
         published += 1
         # A camera that was held up goes on in its rhythm; it does not send a burst.
         next_s = max(next_s + period_s, monotonic())
