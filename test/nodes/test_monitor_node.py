@@ -21,6 +21,7 @@ from anytime_dnn_ros.monitor.regime import Regime  # noqa: E402
 from anytime_dnn_ros.msg import LoadProfile, SystemLoad  # noqa: E402
 from anytime_dnn_ros.nodes.monitor_node import MONITOR_PARAMETERS, MonitorNode  # noqa: E402
 from anytime_dnn_ros.nodes.parameters import read  # noqa: E402
+from anytime_dnn_ros.nodes.program import run_nodes  # noqa: E402
 
 pytestmark = pytest.mark.dds
 
@@ -146,12 +147,11 @@ def test_a_probe_that_fails_is_a_warning_and_the_node_lives(make_node, listener)
     assert math.isnan(listener.loads[-1].cpu_percent)
 
 
-def test_what_must_never_happen_ends_the_node_loudly(make_node, context):
-    node = make_node()
-    node._monitor = None
-    node._thread.join(PATIENCE_S)
-    assert isinstance(node.failure, AttributeError)
-    assert not context.ok()
+def test_what_must_never_happen_ends_the_program_loudly(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(DOMAIN))
+    monkeypatch.setattr(MonitorNode, '_tick', lambda _node, _now_s: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_nodes('monitor_node', [MonitorNode], [])
 
 
 @pytest.mark.parametrize(

@@ -112,21 +112,23 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        # What stop() needs comes first: from Kilted on, rclpy also destroys a node whose
+        # construction failed.
+        self._active_things: list[tuple[Callable[[Any], Any], Any]] = []
+        self._camera: CameraSubscription | None = None
+        self._runner: Runner | None = None
+        self._path: ServingPath | None = None
         super().__init__('anytime_node', **kwargs)
         self.fault = ''
         self._values: Values = declare(self, ANYTIME_PARAMETERS)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._bundle: Bundle | None = None
         self._labels: tuple[str, ...] = ()
-        self._path: ServingPath | None = None
         self._reference: ReferenceTimes | None = None
-        self._runner: Runner | None = None
         self._judge = StampJudge(1.0)
         self._health = NodeHealth()
         self._warned_s: dict[str, float] = {}
         self._budget = self._new_budget()
-        self._active_things: list[tuple[Callable[[Any], Any], Any]] = []
-        self._camera: CameraSubscription | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # It tells why a configure failed, so it runs before the first one.
         self._diagnostics_timer = self._new_diagnostics_timer()

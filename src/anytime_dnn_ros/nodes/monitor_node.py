@@ -74,7 +74,7 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
     Python executor costs ten times as much as a sample. Stamps are of the node's clock.
 
     Attributes:
-        failure: What ended the thread against all expectation; it has then shut rclpy down.
+        failure: What ended the thread against all expectation; the program then ends with it.
 
     Raises:
         AnytimeError: A parameter cannot be used, or what it asks for is not on this machine.
@@ -82,6 +82,12 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
 
     def __init__(self, **node_arguments: object) -> None:
         """Start publishing; `node_arguments` go to rclpy's Node."""
+        # What destroy_node needs comes first: from Kilted on, rclpy also destroys a node whose
+        # construction failed.
+        self._recorder: Recorder | None = None
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name='monitor', daemon=True)
         super().__init__('monitor_node', **node_arguments)
         self._host = platform.node()
         self._load_publisher = self.create_publisher(SystemLoad, 'system_load', 10)
@@ -89,7 +95,6 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
         self._profile_publisher = self.create_publisher(LoadProfile, 'load_profile', latched)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.failure: Exception | None = None
-        self._recorder: Recorder | None = None
         self._monitor = Monitor([], self._warn)
         self._values: Values = {}
         # Made once: a message costs more to make than to fill.
@@ -99,18 +104,16 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
         self._last_regime = Regime.UNKNOWN
         # Between the thread and the callback that changes parameters.
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._is_stopping = False
         self._take_over(declare(self, MONITOR_PARAMETERS))
         self.add_on_set_parameters_callback(self._on_parameters)
-        self._thread = threading.Thread(target=self._run, name='monitor', daemon=True)
         self._thread.start()
 
     def destroy_node(self) -> None:
         """Stop sampling, finish the recording, if any, and leave."""
         self._is_stopping = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         if self._recorder:
             self._recorder.close()
         super().destroy_node()
@@ -175,7 +178,6 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
             # After Ctrl-C rclpy refuses to publish; that is no failure.
             if self.context.ok():
                 self.failure = error
-                self.context.try_shutdown()
 
     def _tick(self, now_s: float) -> None:
         stamp = self.get_clock().now().to_msg()

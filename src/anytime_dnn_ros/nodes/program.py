@@ -14,7 +14,7 @@ from anytime_dnn_ros.errors import AnytimeError
 # Threads wait for the interpreter at most this long; the default of 5 ms eats deadlines.
 SWITCH_INTERVAL_S = 0.0005
 # A terminate signal wakes the executor before it ends the context, so that a node without timers
-# may go back to sleep: it looks again after this time.
+# may go back to sleep: it looks again after this time, and for nodes that failed.
 STOP_CHECK_S = 2.0
 
 
@@ -42,7 +42,7 @@ def run_nodes(
         for make in factories:
             nodes.append(make())
             executor.add_node(nodes[-1])
-        while rclpy.ok():
+        while rclpy.ok() and not any(getattr(node, 'failure', None) for node in nodes):
             executor.spin_once(timeout_sec=STOP_CHECK_S)
     except AnytimeError as error:
         rclpy.logging.get_logger(name).error(str(error))
