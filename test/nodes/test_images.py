@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +11,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from anytime_dnn_ros.errors import ImageError
 from anytime_dnn_ros.nodes.images import (
     ENCODINGS,
-    MAX_PIXELS,
     check_image,
     decode_compressed,
     decode_image,
@@ -185,9 +187,64 @@ def test_a_damaged_jpeg_is_refused_by_kind(data, kind):
     assert error.value.kind == kind
 
 
-def test_a_compressed_image_of_too_many_pixels_is_refused():
-    side = int(MAX_PIXELS**0.5) + 1
-    data = cv2.imencode('.png', np.zeros((side, side), np.uint8))[1].tobytes()
-    with pytest.raises(ImageError) as error:
-        decode_compressed(CompressedImage(format='png', data=data))
+def chunk(kind, data):
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+
+def black_png(side):
+    """A black square, made without its pixels in memory."""
+    packer = zlib.compressobj()
+    packed = b''.join(packer.compress(bytes(1 + side)) for _ in range(side)) + packer.flush()
+    header = struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0)
+    start = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header)
+    return start + chunk(b'IDAT', packed) + chunk(b'IEND', b'')
+
+
+def resized_header(data, width, height):
+    """The same JPEG with another size in its start of frame."""
+    at = data.index(b'\xff\xc0') + 5
+    return data[:at] + struct.pack('>HH', height, width) + data[at + 4 :]
+
+
+def test_the_black_png_of_these_tests_is_one_opencv_reads():
+    pixels, _ = decode_compressed(CompressedImage(format='png', data=black_png(30)))
+    assert pixels.shape == (30, 30, 3)
+    assert not pixels.any()
+
+
+@pytest.mark.parametrize(
+    ('data', 'size'),
+    [
+        (black_png(14_000), '14000x14000'),
+        (resized_header(jpeg(), 65_000, 60_000), '65000x60000'),
+        # Bytes between segments, which libjpeg skips with a warning, hide nothing.
+        (b'\xff\xd8ab\xff\xff' + resized_header(jpeg(), 9_000, 8_000)[3:], '9000x8000'),
+    ],
+)
+def test_a_compressed_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+    data, size, monkeypatch
+):
+    def decoded(*_):
+        raise AssertionError('decoded')
+
+    monkeypatch.setattr(cv2, 'imdecode', decoded)
+    with pytest.raises(ImageError, match=size) as error:
+        decode_compressed(CompressedImage(format='', data=data))
     assert error.value.kind == 'image_too_large'
+
+
+@pytest.mark.parametrize('options', [[cv2.IMWRITE_JPEG_PROGRESSIVE, 1], []])
+def test_bytes_between_the_segments_of_a_jpeg_are_skipped_as_libjpeg_does(options):
+    plain = cv2.imencode('.jpg', np.zeros((8, 20, 3), np.uint8), options)[1].tobytes()
+    second = 4 + int.from_bytes(plain[4:6], 'big')
+    data = plain[:second] + b'ab\xff\x00' + plain[second:]
+    pixels, _ = decode_compressed(CompressedImage(format='jpeg', data=data))
+    assert pixels.shape == (8, 20, 3)
+
+
+@given(
+    st.binary(max_size=60), st.sampled_from([b'', b'\xff\xd8', b'\x89PNG\r\n\x1a\n', jpeg()[:30]])
+)
+def test_noise_is_refused_or_read_and_nothing_else(noise, start):
+    with pytest.raises(ImageError):
+        decode_compressed(CompressedImage(format='jpeg', data=start + noise + b'\xff\xd9'))

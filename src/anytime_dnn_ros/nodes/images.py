@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +18,11 @@ from anytime_dnn_ros.ladder.frame_fit import ColorOrder
 MAX_PIXELS = 64_000_000
 # A JPEG ends with this marker; some cameras pad a few bytes after it.
 JPEG_START, JPEG_END, JPEG_PADDING = b'\xff\xd8', b'\xff\xd9', 64
+# Markers with the size: every start of frame, but not DHT, JPG and DAC, which lie between them.
+JPEG_SIZE = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
+JPEG_SCAN = 0xDA
+PNG_START = b'\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR'
 
 # Read in place, without a copy.
 VIEWS: dict[str, tuple[int, ColorOrder]] = {
@@ -118,7 +124,7 @@ def decode_compressed(msg: Any) -> tuple[NDArray[np.uint8], ColorOrder]:
     """Pixels of a `sensor_msgs/CompressedImage` (JPEG, PNG).
 
     Raises:
-        ImageError: Empty, cut short or damaged.
+        ImageError: Empty, cut short, damaged or too many pixels.
     """
     data = bytes(msg.data)
     if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_PADDING:]:
@@ -126,8 +132,23 @@ def decode_compressed(msg: Any) -> tuple[NDArray[np.uint8], ColorOrder]:
             'truncated_image',
             f'JPEG of {len(data)} bytes is cut short (no end marker): check the camera link',
         )
+    # Before it is decoded: 0.2 MB of PNG can be 1 GB of pixels.
+    size = _png_size(data) if data.startswith(PNG_START) else _jpeg_size(data)
+    if size is None:
+        raise ImageError(
+            'corrupt_image',
+            f'compressed image of {len(data)} bytes (format {msg.format!r}) tells no size: '
+            'publish JPEG or PNG',
+        )
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            'image_too_large',
+            f'compressed image of {width}x{height} pixels: at most {MAX_PIXELS} are accepted; '
+            'scale it down in the camera driver',
+        )
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageError(
             'corrupt_image', f'compressed image cannot be decoded: {error}'
@@ -138,11 +159,30 @@ def decode_compressed(msg: Any) -> tuple[NDArray[np.uint8], ColorOrder]:
             f'compressed image of {len(data)} bytes (format {msg.format!r}) cannot be decoded: '
             'publish JPEG or PNG',
         )
-    if image.shape[0] * image.shape[1] > MAX_PIXELS:
-        raise ImageError(
-            'image_too_large', f'compressed image holds more than {MAX_PIXELS} pixels'
-        )
     return cast('NDArray[np.uint8]', image), 'bgr'
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG, whose first chunk must be IHDR."""
+    size = data[len(PNG_START) : len(PNG_START) + 8]
+    return struct.unpack('>II', size) if len(size) == 8 else None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG; finds markers as libjpeg does, over whatever lies between."""
+    at = len(JPEG_START) if data.startswith(JPEG_START) else -1
+    while at >= 0 and (at := data.find(b'\xff', at)) >= 0:
+        while data[at : at + 1] == b'\xff':
+            at += 1
+        # marker, uint16 length; in a start of frame also uint8 bits, uint16 height and width
+        header = data[at : at + 8]
+        if len(header) < 8 or header[0] == JPEG_SCAN:
+            return None
+        if header[0] in JPEG_SIZE:
+            height, width = struct.unpack('>HH', header[4:])
+            return width, height
+        at += 1 if header[0] in JPEG_WITHOUT_LENGTH else 1 + int.from_bytes(header[1:3], 'big')
+    return None
 
 
 def _rows(msg: Any) -> int:
