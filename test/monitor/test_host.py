@@ -18,7 +18,7 @@ def never(text):
 
 
 def test_this_very_machine():
-    monitor = Monitor(host_probes(), never)
+    monitor = Monitor(host_probes(never), never)
     # Something to do between the two looks at the processor's times.
     sum(range(10**7))
     sample = monitor.sample(0.0)
@@ -78,7 +78,7 @@ def test_a_machine_that_tells_nothing_of_throttling(tmp_path):
 
 
 def test_a_new_thread_does_not_take_the_machine_for_idle():
-    monitor = Monitor(host_probes(), never)
+    monitor = Monitor(host_probes(never), never)
     sum(range(2 * 10**7))
     samples = []
     thread = threading.Thread(target=lambda: samples.append(monitor.sample(0.0)))
@@ -90,14 +90,14 @@ def test_a_new_thread_does_not_take_the_machine_for_idle():
 def test_two_looks_within_one_tick_tell_nothing_of_the_processor():
     times = psutil.cpu_times(percpu=True)
     with mock.patch.object(psutil, 'cpu_times', return_value=times):
-        sample = Monitor(host_probes(), never).sample(0.0)
+        sample = Monitor(host_probes(never), never).sample(0.0)
     assert math.isnan(sample.cpu_percent)
     assert sample.cpu_percent_per_core == ()
     assert sample.memory_percent > 0.0
 
 
 def test_a_core_that_goes_offline_is_no_failure():
-    monitor = Monitor(host_probes(), never)
+    monitor = Monitor(host_probes(never), never)
     one = psutil.cpu_times(percpu=True)[:1] * 7
     with mock.patch.object(psutil, 'cpu_times', return_value=one):
         assert math.isnan(monitor.sample(0.0).cpu_percent)

@@ -1,6 +1,8 @@
+import math
 import sys
 import types
 
+import psutil
 import pytest
 
 from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
@@ -102,7 +104,7 @@ def test_a_source_that_is_not_here_is_one_clear_error(tmp_path):
 def test_nvml_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, 'pynvml', None)
     with pytest.raises(MissingDependencyError, match='pip install nvidia-ml-py'):
-        nvml_probes()
+        nvml_probes(never)
 
 
 class NVMLError(Exception):
@@ -140,7 +142,7 @@ def fake_nvml(**replaced):
 
 def test_nvml_tells_what_the_gpu_supports(monkeypatch):
     monkeypatch.setitem(sys.modules, 'pynvml', fake_nvml())
-    sample = Monitor(nvml_probes(), never).sample(0.0)
+    sample = Monitor(nvml_probes(never), never).sample(0.0)
     assert sample.gpu_percent == 37.0
     assert sample.gpu_memory_percent == 25.0
     assert sample.gpu_freq_ratio == 0.25
@@ -157,7 +159,7 @@ def test_nvml_without_a_gpu(monkeypatch):
     nvml.nvmlInit = no_gpu
     monkeypatch.setitem(sys.modules, 'pynvml', nvml)
     with pytest.raises(ConfigurationError, match=r'Driver Not Loaded.*auto'):
-        nvml_probes()
+        nvml_probes(never)
 
 
 class FakeJtop:
@@ -206,3 +208,67 @@ def test_a_jtop_service_that_is_down_is_told_and_no_harm(monkeypatch, tmp_path):
     assert Monitor(probes, never).sample(0.0).memory_percent > 0.0
     (report,) = reports
     assert 'service is not active' in report
+
+
+@pytest.mark.parametrize(
+    'error', [NotImplementedError(), OSError(5, 'I/O error'), AttributeError()]
+)
+@pytest.mark.parametrize('function', ['cpu_freq', 'sensors_temperatures', 'cpu_times'])
+def test_a_look_for_a_probe_that_fails_is_told_once_and_the_rest_lives(
+    function, error, monkeypatch, tmp_path
+):
+    def broken(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(psutil, function, broken, raising=False)
+    reports = []
+    monitor = Monitor(find_probes('psutil', report=reports.append, root=tmp_path), never)
+    for now_s in (0.0, 5.0):
+        sample = monitor.sample(now_s)
+        assert sample.memory_percent > 0.0
+    field = {
+        'cpu_freq': 'cpu_freq_ratio',
+        'sensors_temperatures': 'temperature_c',
+        'cpu_times': 'cpu_percent',
+    }[function]
+    assert math.isnan(getattr(sample, field))
+    (report,) = reports
+    assert repr(error) in report
+    assert not monitor.failing
+
+
+def test_a_counter_that_cannot_be_read_is_no_probe(tmp_path):
+    counter = 'sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count'
+    (plant(tmp_path, {counter: ''}) / counter).write_bytes(b'\xff\xfe')
+    reports = []
+    sample = Monitor(find_probes('auto', report=reports.append, root=tmp_path), never).sample(0.0)
+    assert math.isnan(sample.throttled)
+    (report,) = reports
+    assert 'throttling' in report
+
+
+def test_a_jetson_part_that_cannot_be_read_leaves_the_other_parts(tmp_path):
+    root = plant(tmp_path, ORIN_NX)
+    zone = next((root / 'sys/class/thermal').glob('thermal_zone*')) / 'type'
+    zone.write_bytes(b'\xff\xfe')
+    reports = []
+    sample = Monitor(find_probes('auto', report=reports.append, root=root), never).sample(0.0)
+    assert sample.gpu_percent == pytest.approx(34.5)
+    assert sample.power_w == pytest.approx(7.5)
+    (report,) = reports
+    assert 'temperature' in report
+
+
+@pytest.mark.parametrize('source', ['auto', 'nvml'])
+def test_another_pynvml_takes_nothing_but_its_own_figures(source, monkeypatch, tmp_path):
+    for pynvml, told in ((types.SimpleNamespace(), 'NVML'), (fake_nvml(), 'GPU throttling')):
+        vars(pynvml).pop('nvmlClocksThrottleReasonSwPowerCap', None)
+        monkeypatch.setitem(sys.modules, 'pynvml', pynvml)
+        reports = []
+        monitor = Monitor(find_probes(source, report=reports.append, root=tmp_path), never)
+        sample = monitor.sample(0.0)
+        assert sample.memory_percent > 0.0
+        assert math.isnan(sample.throttled)
+        (report,) = reports
+        assert told in report
+    assert sample.gpu_percent == 37.0

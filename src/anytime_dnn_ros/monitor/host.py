@@ -5,7 +5,7 @@ import statistics
 
 import psutil
 
-from anytime_dnn_ros.monitor.probe import Probe, Reading
+from anytime_dnn_ros.monitor.probe import Probe, Reading, Report, found
 
 # These change slowly, and some machines take milliseconds to tell them.
 _SLOW_S = 1.0
@@ -14,24 +14,40 @@ _MEMORY_S = 0.5
 _BELIEVABLE_C = (0.0, 150.0)
 
 
-def host_probes(*, temperature: bool = True) -> list[Probe]:
+def host_probes(report: Report, *, temperature: bool = True) -> list[Probe]:
     """Return the probes every machine has.
 
     Args:
+        report: Told of what should be here and fails.
         temperature: Also read the temperature; off where a probe that knows the board does it.
     """
     probes = [
-        Probe('psutil', 'processor load', _Processor()),
+        *found('processor load', _load_probes, report),
         Probe('psutil', 'memory', _memory, _MEMORY_S),
         Probe('psutil', 'swap', _swap, _SLOW_S),
         Probe('psutil', 'load average', _load_average, _SLOW_S),
     ]
-    # Containers, virtual machines and some boards have no clocks or sensors: that is no failure.
-    if hasattr(psutil, 'cpu_freq') and _clock(0.0):
-        probes.append(Probe('psutil', 'processor clock', _clock, _SLOW_S))
-    if temperature and hasattr(psutil, 'sensors_temperatures') and _temperature(0.0):
-        probes.append(Probe('psutil', 'temperature', _temperature, _SLOW_S))
+    probes += found('processor clock', _clock_probes, report)
+    if temperature:
+        probes += found('temperature', _temperature_probes, report)
     return probes
+
+
+def _load_probes() -> list[Probe]:
+    return [Probe('psutil', 'processor load', _Processor())]
+
+
+# Containers, virtual machines and some boards have no clocks or sensors: that is no failure.
+def _clock_probes() -> list[Probe]:
+    if hasattr(psutil, 'cpu_freq') and _clock(0.0):
+        return [Probe('psutil', 'processor clock', _clock, _SLOW_S)]
+    return []
+
+
+def _temperature_probes() -> list[Probe]:
+    if hasattr(psutil, 'sensors_temperatures') and _temperature(0.0):
+        return [Probe('psutil', 'temperature', _temperature, _SLOW_S)]
+    return []
 
 
 class _Processor:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from anytime_dnn_ros.monitor.probe import Probe, Reading, read_number
+from anytime_dnn_ros.monitor.probe import Probe, Reading, Report, found, read_number
 from anytime_dnn_ros.monitor.throttling import Rising
 
 _SLOW_S = 1.0
@@ -39,10 +39,25 @@ def is_jetson(root: Path = Path('/')) -> bool:
     return tree.exists() and b'nvidia,tegra' in tree.read_bytes()
 
 
-def jetson_probes(root: Path = Path('/')) -> list[Probe]:
-    """Return the probes for what this Jetson's sysfs has; other boards have other parts."""
-    probes = []
+def jetson_probes(report: Report, root: Path = Path('/')) -> list[Probe]:
+    """Return the probes for what this Jetson's sysfs has; other boards have other parts.
+
+    Args:
+        report: Told of a part that is here and cannot be read.
+        root: Root of the file system, for trials.
+    """
+    parts = {
+        'GPU': _gpu_probes,
+        'temperature': _temperature_probes,
+        'power': _power_probes,
+        'throttling': _throttling_probes,
+    }
     sys = root / 'sys'
+    return [p for name, part in parts.items() for p in found(name, partial(part, sys), report)]
+
+
+def _gpu_probes(sys: Path) -> list[Probe]:
+    probes = []
     gpu = _gpu(sys)
     loads = [gpu / 'device/load'] if gpu else []
     loads += [sys / 'devices/platform/gpu.0/load', sys / 'devices/gpu.0/load']
@@ -51,19 +66,29 @@ def jetson_probes(root: Path = Path('/')) -> list[Probe]:
         probes.append(Probe('jetson', 'GPU load', partial(_gpu_load, load)))
     if gpu and (gpu / 'max_freq').exists():
         probes.append(Probe('jetson', 'GPU clock', partial(_gpu_clock, gpu)))
+    return probes
+
+
+def _temperature_probes(sys: Path) -> list[Probe]:
     zones = [zone / 'temp' for zone in _of_type(sys / 'class/thermal', 'thermal_zone*', '')]
-    if zones:
-        probes.append(Probe('jetson', 'temperature', partial(_temperature, zones), _SLOW_S))
+    if not zones:
+        return []
+    return [Probe('jetson', 'temperature', partial(_temperature, zones), _SLOW_S)]
+
+
+def _power_probes(sys: Path) -> list[Probe]:
     rails = _rails(sys)
-    if rails:
-        probes.append(Probe('jetson', 'power', partial(_power, rails)))
+    return [Probe('jetson', 'power', partial(_power, rails))] if rails else []
+
+
+def _throttling_probes(sys: Path) -> list[Probe]:
     alerts = list(_of_type(sys / 'class/thermal', 'cooling_device*', '-throttle-alert'))
     counters = [c for chip in _chips(sys, 'soctherm_oc') for c in chip.glob('oc*_event_cnt')]
-    if alerts or counters:
-        states = [alert / 'cur_state' for alert in alerts]
-        read = partial(_throttled, states, Rising(sorted(counters)))
-        probes.append(Probe('jetson', 'throttling', read, _SLOW_S))
-    return probes
+    if not alerts and not counters:
+        return []
+    states = [alert / 'cur_state' for alert in alerts]
+    read = partial(_throttled, states, Rising(sorted(counters)))
+    return [Probe('jetson', 'throttling', read, _SLOW_S)]
 
 
 def _gpu(sys: Path) -> Path | None:

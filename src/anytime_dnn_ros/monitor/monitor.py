@@ -1,7 +1,7 @@
 """Put the probes of a machine together and take whole samples with them."""
 
 import math
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
@@ -9,7 +9,7 @@ from anytime_dnn_ros.monitor.host import host_probes
 from anytime_dnn_ros.monitor.jetson import is_jetson, jetson_probes
 from anytime_dnn_ros.monitor.jtop import jtop_probes
 from anytime_dnn_ros.monitor.nvml import nvml_probes
-from anytime_dnn_ros.monitor.probe import Probe, Reading
+from anytime_dnn_ros.monitor.probe import Probe, Reading, Report, found
 from anytime_dnn_ros.monitor.psi import psi_probes
 from anytime_dnn_ros.monitor.recorded import recorded_probes
 from anytime_dnn_ros.monitor.sample import LoadSample
@@ -24,7 +24,7 @@ _WORST_COUNTS = frozenset({'temperature_c', 'throttled'})
 def find_probes(
     source: str,
     *,
-    report: Callable[[str], None],
+    report: Report,
     recorded_file: str = '',
     synthetic_profile: str = '',
     root: Path = Path('/'),
@@ -33,7 +33,7 @@ def find_probes(
 
     Args:
         source: One of SOURCES; `auto` takes whatever this machine has.
-        report: Told in one sentence of an optional probe that is installed but does not work.
+        report: Told in one sentence of what should be here but does not work.
         recorded_file: CSV file for the source `recorded`.
         synthetic_profile: Profiles for the source `synthetic`.
         root: Root of the file system, for trials.
@@ -52,37 +52,64 @@ def find_probes(
             )
         return recorded_probes(Path(recorded_file))
     if source == 'psutil':
-        return [*host_probes(), *psi_probes(root), *throttling_probes(root)]
+        return _plain(report, root)
     if source == 'nvml':
-        return [*nvml_probes(), *find_probes('psutil', report=report, root=root)]
+        return [*_nvml(report), *_plain(report, root)]
     if source == 'jetson':
-        board = jetson_probes(root) if is_jetson(root) else []
+        board = _board(report, root)
         if not board:
             raise ConfigurationError(
                 'parameter source = jetson: this machine is no Jetson, or its sysfs is hidden '
                 'from this container; set source to auto.'
             )
-        # psutil would also count the PMIC, whose sensor is a constant 100 degrees on some boards.
-        hot = any(probe.name == 'temperature' for probe in board)
-        return [*board, *host_probes(temperature=not hot), *psi_probes(root)]
+        return [*board, *_around(board, report, root)]
     if source == 'auto':
-        own = 'jetson' if is_jetson(root) and jetson_probes(root) else 'psutil'
-        probes = find_probes(own, report=report, root=root)
-        return [*probes, *_gpu_library(), *_jtop(report)]
+        board = _board(report, root)
+        own = [*board, *_around(board, report, root)] if board else _plain(report, root)
+        return [*own, *_gpu_library(report), *_jtop(report)]
     raise ConfigurationError(
         f'parameter source = {source!r} is unknown: set it to one of {", ".join(SOURCES)}.'
     )
 
 
-def _gpu_library() -> list[Probe]:
+def _plain(report: Report, root: Path) -> list[Probe]:
+    """Return what any machine has."""
+    return [
+        *host_probes(report),
+        *_pressure(report, root),
+        *found('throttling', partial(throttling_probes, root), report),
+    ]
+
+
+def _board(report: Report, root: Path) -> list[Probe]:
+    """Return what a Jetson's own sysfs has; nothing where this is no Jetson."""
+    return found('Jetson', lambda: jetson_probes(report, root) if is_jetson(root) else [], report)
+
+
+def _around(board: list[Probe], report: Report, root: Path) -> list[Probe]:
+    """Return what a Jetson has besides its own sysfs."""
+    # psutil would also count the PMIC, whose sensor is a constant 100 degrees on some boards.
+    hot = any(probe.name == 'temperature' for probe in board)
+    return [*host_probes(report, temperature=not hot), *_pressure(report, root)]
+
+
+def _pressure(report: Report, root: Path) -> list[Probe]:
+    return found('pressure', partial(psi_probes, root), report)
+
+
+def _nvml(report: Report) -> list[Probe]:
+    return found('NVML', partial(nvml_probes, report), report)
+
+
+def _gpu_library(report: Report) -> list[Probe]:
     try:
-        return nvml_probes()
+        return _nvml(report)
     except (ConfigurationError, MissingDependencyError):
         # `auto` takes what is there; who relies on NVML asks for it by name and gets the error.
         return []
 
 
-def _jtop(report: Callable[[str], None]) -> list[Probe]:
+def _jtop(report: Report) -> list[Probe]:
     try:
         return jtop_probes()
     except Exception as error:  # noqa: BLE001  (a plug-in's failure of any kind)
@@ -93,7 +120,7 @@ def _jtop(report: Callable[[str], None]) -> list[Probe]:
 class Monitor:
     """Takes samples; a probe that fails leaves its fields at NaN and is reported once."""
 
-    def __init__(self, probes: list[Probe], report: Callable[[str], None]) -> None:
+    def __init__(self, probes: list[Probe], report: Report) -> None:
         """Start with nothing read.
 
         Args:

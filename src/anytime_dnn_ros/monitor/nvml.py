@@ -1,15 +1,19 @@
 """What NVIDIA's management library tells of the first discrete GPU (optional: nvidia-ml-py)."""
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
-from anytime_dnn_ros.monitor.probe import Probe, Reading
+from anytime_dnn_ros.monitor.probe import Probe, Reading, Report, found
 
 
-def nvml_probes() -> list[Probe]:
+def nvml_probes(report: Report) -> list[Probe]:
     """Return the probes for what the first GPU supports; on a Tegra that is little.
+
+    Args:
+        report: Told of what fails in another way than NVML's own "not supported".
 
     Raises:
         MissingDependencyError: nvidia-ml-py is not installed.
@@ -29,26 +33,23 @@ def nvml_probes() -> list[Probe]:
             f'parameter source = nvml: NVML finds no GPU ({error}); install the NVIDIA driver '
             'or set source to auto.'
         ) from error
-    probes = []
-    for name, read in _readers(nvml, gpu).items():
-        try:
-            read(0.0)
-        except nvml.NVMLError:
-            # "Not supported" is how this GPU says that it has no such sensor.
-            continue
-        probes.append(Probe('nvml', name, read))
-    return probes
+    return [
+        probe
+        for name, read in _readers(nvml, gpu).items()
+        for probe in found(name, partial(_supported, nvml, name, read), report)
+    ]
+
+
+def _supported(nvml: ModuleType, name: str, read: Callable[[float], Reading]) -> list[Probe]:
+    try:
+        read(0.0)
+    except nvml.NVMLError:
+        # "Not supported" is how this GPU says that it has no such sensor.
+        return []
+    return [Probe('nvml', name, read)]
 
 
 def _readers(nvml: ModuleType, gpu: Any) -> dict[str, Callable[[float], Reading]]:
-    throttling = (
-        nvml.nvmlClocksThrottleReasonHwSlowdown
-        | nvml.nvmlClocksThrottleReasonHwThermalSlowdown
-        | nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
-        | nvml.nvmlClocksThrottleReasonSwThermalSlowdown
-        | nvml.nvmlClocksThrottleReasonSwPowerCap
-    )
-
     def load(_now_s: float) -> Reading:
         return {'gpu_percent': float(nvml.nvmlDeviceGetUtilizationRates(gpu).gpu)}
 
@@ -71,6 +72,14 @@ def _readers(nvml: ModuleType, gpu: Any) -> dict[str, Callable[[float], Reading]
 
     def throttled(_now_s: float) -> Reading:
         reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)
+        # Here and not once: packages of the same name lack some of these.
+        throttling = (
+            nvml.nvmlClocksThrottleReasonHwSlowdown
+            | nvml.nvmlClocksThrottleReasonHwThermalSlowdown
+            | nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
+            | nvml.nvmlClocksThrottleReasonSwThermalSlowdown
+            | nvml.nvmlClocksThrottleReasonSwPowerCap
+        )
         return {'throttled': float(bool(reasons & throttling))}
 
     return {

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from anytime_dnn_ros.errors import AnytimeError
+
 Reading: TypeAlias = dict[str, Any]
 """Some of the fields of a LoadSample, by name."""
+
+Report: TypeAlias = Callable[[str], None]
+"""Told in one sentence of something that does not work."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,26 @@ class Probe:
     name: str
     read: Callable[[float], Reading]
     every_s: float = 0.0
+
+
+def found(what: str, find: Callable[[], list[Probe]], report: Report) -> list[Probe]:
+    """Return the probes that `find` finds; none, and one report, where the search itself fails.
+
+    Args:
+        what: What is looked for, e.g. `processor clock`.
+        find: Looks for it; may fail in any way of a driver or of a library.
+        report: Told of such a failure.
+
+    Raises:
+        AnytimeError: `find` says so: it was asked for by name and is not here.
+    """
+    try:
+        return find()
+    except AnytimeError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever a driver does, the monitor lives)
+        report(f'no probe for {what}: {error!r}; it counts as unknown.')
+        return []
 
 
 def read_number(path: Path) -> float:
