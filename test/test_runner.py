@@ -366,3 +366,69 @@ def test_under_a_flood_every_frame_is_answered_once_or_counted_as_dropped(bundle
     sequence = [p.frame.seq for p in sink.predictions]
     assert sequence == sorted(sequence)
     assert sink.faults == []
+
+
+def test_a_stop_while_a_frame_is_decoded_runs_no_stage(bundle, start):
+    runner, _, engine = start(bundle)
+    gate = Gate()
+    submit(runner, decode=gate)
+    assert gate.reached.wait(WAIT_S)
+    stopping = threading.Thread(target=runner.stop)
+    stopping.start()
+    with runner._slot_filled:
+        assert runner._slot_filled.wait_for(lambda: runner._stopping, WAIT_S) or runner._stopping
+    gate.open.set()
+    stopping.join(WAIT_S)
+    assert not stopping.is_alive()
+    assert engine.outcomes == []
+    assert runner.counters.dropped == {'cancelled': 1}
+
+
+def test_a_sink_that_fails_on_the_deadline_ends_neither_thread_nor_clock(slow_bundle, start):
+    runner, sink, engine = start(slow_bundle)
+    keep, failing = sink.on_prediction, threading.Event()
+    failing.set()
+
+    def on_prediction(prediction):
+        if prediction.is_final and failing.is_set():
+            raise RuntimeError('the disk is full')
+        keep(prediction)
+
+    sink.on_prediction = on_prediction
+    submit(runner, budget_s=0.05)
+    sink.wait_for_frames(1)
+    assert engine.outcomes[-1] == (1, 'cancelled')
+    assert [kind for kind, _ in sink.faults] == ['internal_error']
+    assert 0 < sink.summaries[0].total_s < WAIT_S
+    assert runner.counters.answered == 0
+    failing.clear()
+    submit(runner, budget_s=0.05)
+    sink.wait_for_frames(2)
+    assert sink.predictions[-1].is_final
+    assert runner.counters.answered == 1
+
+
+def test_a_report_that_cannot_be_sent_is_a_fault_and_no_dropped_frame(bundle, start):
+    runner, sink, _ = start(bundle)
+
+    def on_frame(summary):
+        raise RuntimeError('no subscriber')
+
+    sink.on_frame = on_frame
+    submit(runner)
+    sink.wait_for(lambda: sink.faults)
+    assert sink.faults[0][0] == 'internal_error'
+    assert runner.counters.answered == 1
+    assert runner.counters.dropped_total == 0
+
+
+def test_a_frame_without_an_age_is_dropped_by_its_wait(bundle, start):
+    runner, sink, _ = start(bundle, max_frame_age_s=0.01)
+    gate = Gate()
+    submit(runner, age_s=float('nan'), decode=gate)
+    assert gate.reached.wait(WAIT_S)
+    submit(runner, age_s=float('nan'))
+    threading.Event().wait(0.05)
+    gate.open.set()
+    sink.wait_for(lambda: sink.faults)
+    assert sink.faults[0][0] == 'stale'

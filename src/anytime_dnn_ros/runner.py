@@ -90,7 +90,11 @@ class FrameSummary:
 
 
 class Sink(Protocol):
-    """Where the runner's results go. Called from its threads, one call at a time."""
+    """Where the runner's results go.
+
+    Predictions come one at a time, from the worker, the deadline thread or the caller of `stop`;
+    faults may come at the same time as anything else.
+    """
 
     def on_prediction(self, prediction: Prediction) -> None:
         """An answer after a stage, or the final one."""
@@ -190,7 +194,8 @@ class Runner:
                 self._finish_early(self._flight, StopReason.CANCELLED)
             self._flight_changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def next_seq(self) -> int:
         """Counts a received frame and gives its number."""
@@ -240,14 +245,19 @@ class Runner:
     def _serve(self, frame: Frame) -> None:
         flight = _Flight(frame, started_s=monotonic())
         age_s = frame.age_at_receipt_s + flight.started_s - frame.received_s
-        if age_s > self.max_frame_age_s:
-            self.drop('stale', f'the frame was {age_s:.2f} s old when its turn came')
+        waited_s = flight.started_s - frame.received_s
+        # The age is NaN where the stamp says nothing; the wait is always known.
+        if age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s:
+            self.drop('stale', f'the frame had waited {waited_s:.2f} s when its turn came')
             return
         image, color_order = frame.decode()
         self._path.begin(image, color_order)
         self._path.fit(0)
         flight.preprocess_s = monotonic() - flight.started_s
         with self._flight_changed:
+            if self._stopping:
+                self.counters.dropped['cancelled'] += 1
+                return
             self._flight = flight
         margin = self.slowdown.margin(self.goals.miss_rate_target)
         for stage in range(self._path.num_stages):
@@ -257,7 +267,10 @@ class Runner:
             # Only a stop cuts the mandatory first stage: nobody is there to be told.
             self.counters.dropped['cancelled'] += 1
             return
-        self._sink.on_frame(self._summary(flight, image, color_order, margin))
+        try:
+            self._sink.on_frame(self._summary(flight, image, color_order, margin))
+        except Exception:  # noqa: BLE001 - the frame is answered; its report is not worth a thread
+            self._sink.on_fault('internal_error', traceback.format_exc())
 
     def _run_stage(self, flight: _Flight, stage: int, margin: float) -> bool:
         """Runs one stage and publishes its answer; True if the next one is to follow."""
@@ -273,11 +286,14 @@ class Runner:
             flight.infer_s += cut_s
             self.slowdown.observe_at_least(cut_s / self._reference_s[stage])
             return False
-        except EngineError as error:
+        except Exception as error:
             if flight.answer is None:
                 raise
             # The stages before have answered: that answer stands, and the fault is told.
-            self._sink.on_fault('engine_error', str(error))
+            if isinstance(error, EngineError):
+                self._sink.on_fault('engine_error', str(error))
+            else:
+                self._sink.on_fault('internal_error', traceback.format_exc())
             with self._flight_changed:
                 self._finish_early(flight, StopReason.CANCELLED)
             return False
@@ -320,29 +336,33 @@ class Runner:
                 left_s = flight.frame.due_s - self._publish_s - monotonic()
                 if left_s > 0:
                     self._flight_changed.wait(left_s)
-                    continue
-                try:
+                else:
                     self._finish_early(flight, StopReason.DEADLINE)
-                except Exception:  # noqa: BLE001 - the timer must outlive any one frame
-                    self._sink.on_fault('internal_error', traceback.format_exc())
 
     def _finish_early(self, flight: _Flight, reason: StopReason) -> None:
         """Ends a flight from outside the worker. The first stage is mandatory except at a stop."""
         if flight.finished:
             return
-        if flight.answer is not None:
-            self._finish(flight, reason)
         flight.finished = True
-        if flight.token is not None:
-            flight.token.cancel()
+        try:
+            if flight.answer is not None:
+                self._finish(flight, reason)
+        except Exception:  # noqa: BLE001 - timer, worker and stop must outlive any one frame
+            self._sink.on_fault('internal_error', traceback.format_exc())
+        finally:
+            # Only now: the worker sums the frame up as soon as its stage is cancelled.
+            if flight.token is not None:
+                flight.token.cancel()
 
     def _finish(self, flight: _Flight, reason: StopReason) -> None:
         flight.finished = True
         flight.stop_reason = reason
-        self._publish(flight, reason)
-        flight.finished_s = monotonic()
-        self.counters.answered += 1
-        self.counters.missed += flight.finished_s > flight.frame.due_s
+        try:
+            self._publish(flight, reason)
+            self.counters.answered += 1
+        finally:
+            flight.finished_s = monotonic()
+            self.counters.missed += flight.finished_s > flight.frame.due_s
 
     def _publish(self, flight: _Flight, reason: StopReason) -> None:
         is_final = reason is not StopReason.NONE

@@ -120,7 +120,7 @@ def test_diagnostics_warn_of_load_and_heat(make_node, listener):
     listener.wait_for(lambda: any(s.level == DiagnosticStatus.WARN for s in listener.statuses))
     first, last = listener.statuses[0], listener.statuses[-1]
     assert first.level == DiagnosticStatus.OK
-    assert last.name == 'monitor_node: system load'
+    assert last.name == '/monitor_node: system load'
     assert last.hardware_id
     assert 'processor load over 90 %' in last.message
     assert 'temperature over 85 °C' in last.message
@@ -209,10 +209,13 @@ def test_a_full_disk_ends_the_recording_and_not_the_node(make_node, listener, tm
             raise OSError(28, 'No space left on device')
 
         def close(self):
-            raise AssertionError('a recording that ended is not closed again')
+            closed.append(self)
+            raise OSError(28, 'No space left on device')
 
+    closed = []
     node._recorder.close()
     node._recorder = FullDisk()
+    listener.wait_for(lambda: len(closed) == 1)
     listener.wait_for(lambda: node._recorder is None)
     received = len(listener.loads)
     listener.wait_for(lambda: len(listener.loads) > received + 2)

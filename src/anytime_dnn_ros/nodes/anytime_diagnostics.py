@@ -22,6 +22,7 @@ class NodeHealth:
 
     Attributes:
         deadlines_refused: `~/deadline` messages with an unusable budget.
+        missed_told: Missed frames of which a message has told.
     """
 
     activated_s: float = 0.0
@@ -31,6 +32,7 @@ class NodeHealth:
     regime_name: str = 'unknown'
     camera_reliability: str = 'none'
     deadlines_refused: int = 0
+    missed_told: int = 0
 
     def load_is_lost(self, timeout_s: float) -> bool:
         """Whether a monitor was there and has gone silent."""
@@ -98,6 +100,13 @@ def _verdict(
         return DiagnosticStatus.WARN, f'no camera frame for {silence_s:.0f} s'
     if health.load_is_lost(load_timeout_s):
         return DiagnosticStatus.WARN, 'the monitor has gone silent: its load regime is not used'
+    return _frames_verdict(health, counters)
+
+
+def _frames_verdict(health: NodeHealth, counters: Counters) -> tuple[bytes, str]:
+    missed, health.missed_told = counters.missed - health.missed_told, counters.missed
+    if missed:
+        return DiagnosticStatus.WARN, f'{missed} deadlines missed since the last message'
     # A copy: the worker may count a new kind meanwhile.
     bad = {kind: n for kind, n in dict(counters.dropped).items() if kind != 'replaced'}
     if bad:

@@ -41,7 +41,7 @@ from anytime_dnn_ros.nodes.messages import (
     profile_message,
     report_message,
 )
-from anytime_dnn_ros.nodes.parameters import Values, declare, validate
+from anytime_dnn_ros.nodes.parameters import WHEN_WORDS, Values, declare, validate
 from anytime_dnn_ros.nodes.program import run_nodes
 from anytime_dnn_ros.planner import Goals
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
@@ -51,9 +51,12 @@ from anytime_dnn_ros.timing.reference import ReferenceTimes
 Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
 
 WARN_PERIOD_S = 10.0
-# The monitor publishes at 10 Hz; after this silence its regime is no longer believed.
+# The monitor publishes a load profile once a second; after this silence its regime is no longer
+# believed.
 LOAD_TIMEOUT_S = 3.0
 UNKNOWN_REGIME = 0
+# Parameters that an active node cannot take over.
+LATER = ('configure', 'activate')
 BUDGET_MS = next(p for p in ANYTIME_PARAMETERS if p.name == 'deadline_ms')
 SENSOR_QOS = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
@@ -167,6 +170,14 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     @guarded
     def on_activate(self, state: LifecycleState) -> None:
         """Loads the engine, measures its stage times and starts to serve."""
+        try:
+            self._activate()
+        except BaseException:
+            # Nothing half active stays behind.
+            self.stop()
+            raise
+
+    def _activate(self) -> None:
         assert self._bundle is not None
         begun_s = monotonic()
         # The frame is resized to a few hundred pixels: OpenCV's own threads would only disturb.
@@ -273,7 +284,6 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             return
         self._health.last_frame_s = received_s
         seq = runner.next_seq()
-        budget_s = self._budget.next_s()
         try:
             if check is not None:
                 check(msg)
@@ -281,6 +291,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         except ImageError as error:
             runner.drop(error.kind, str(error))
             return
+        # After the checks: a refused frame uses up nothing of a `Deadline` message.
+        budget_s = self._budget.next_s()
         by_stamp = self._values['deadline_reference'] == 'stamp'
         runner.submit(
             Frame(
@@ -289,7 +301,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
                 received_s=received_s,
                 age_at_receipt_s=age_s,
                 budget_s=budget_s,
-                due_s=received_s + budget_s - (age_s if by_stamp else 0.0),
+                due_s=received_s + budget_s - (max(0.0, age_s) if by_stamp else 0.0),
                 header=msg.header,
             )
         )
@@ -320,7 +332,6 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         return FrameBudget(self._values['deadline_ms'], low, high)
 
     def _on_load(self, msg: SystemLoad) -> None:
-        self._health.last_load_s = monotonic()
         self._health.cpu_percent = msg.cpu_percent
 
     def _on_load_profile(self, msg: LoadProfile) -> None:
@@ -399,11 +410,11 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         return validate(ANYTIME_PARAMETERS, changes, self._take_over)
 
     def _take_over(self, changes: Values) -> None:
-        later = [p.name for p in ANYTIME_PARAMETERS if p.when == 'configure' and p.name in changes]
+        later = [p for p in ANYTIME_PARAMETERS if p.name in changes and p.when in LATER]
         if later and self._runner is not None:
             raise ConfigurationError(
-                f'parameter {later[0]} cannot change while the node is active: deactivate it '
-                '(ros2 lifecycle set), set it, clean up, configure and activate again'
+                f'parameter {later[0].name} cannot change while the node is active: it applies '
+                f'{WHEN_WORDS[later[0].when]}, so deactivate the node (ros2 lifecycle set) first'
             )
         self._values.update(changes)
         self._apply(self._values)

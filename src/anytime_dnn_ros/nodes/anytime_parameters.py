@@ -15,7 +15,7 @@ ANYTIME_PARAMETERS = (
         'auto',
         'Library that runs the stages; auto takes the best this machine has.',
         choices=ENGINES,
-        when='configure',
+        when='activate',
     ),
     Parameter(
         'threads',
@@ -23,7 +23,7 @@ ANYTIME_PARAMETERS = (
         'CPU threads inside a stage; 1 has the tightest times on a busy machine.',
         minimum=1,
         maximum=64,
-        when='configure',
+        when='activate',
     ),
     Parameter(
         'labels_path',
@@ -36,14 +36,14 @@ ANYTIME_PARAMETERS = (
         'raw',
         'raw subscribes to image, compressed to image/compressed.',
         choices=('raw', 'compressed'),
-        when='configure',
+        when='activate',
     ),
     Parameter(
         'image_reliability',
         'auto',
         "QoS of the image subscription; auto copies the publisher's.",
         choices=('auto', 'reliable', 'best_effort'),
-        when='configure',
+        when='activate',
     ),
     Parameter(
         'deadline_ms',
@@ -62,7 +62,8 @@ ANYTIME_PARAMETERS = (
     Parameter(
         'max_frame_age_ms',
         1000.0,
-        'A frame older than this is dropped and counted.',
+        'A frame older than this by its stamp (deadline_reference stamp), or that has waited '
+        'longer in the node, is dropped and counted.',
         unit='ms',
         minimum=1.0,
         maximum=3_600_000.0,
@@ -106,6 +107,6 @@ ANYTIME_PARAMETERS = (
         'autostart',
         True,
         'Configure and activate at start; false waits for a lifecycle manager.',
-        when='configure',
+        when='start',
     ),
 )

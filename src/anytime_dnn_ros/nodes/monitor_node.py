@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -203,7 +204,10 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
         except OSError as error:
             # A full disk ends the recording, not the monitor.
             self._warn(f'the recording ends here: {error}; set record_to_file to a new file.')
-            self._recorder = None
+            recorder, self._recorder = self._recorder, None
+            # Closing writes what is left, and the disk is still full; the file closes all the same.
+            with suppress(OSError):
+                recorder.close()
 
     def _publish_profile(self, stamp: object, regime: Regime) -> None:
         statistics = self._window.statistics()
@@ -223,7 +227,7 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
         warnings = (*self._judge.warnings, *(f'no answer from {probe}' for probe in failing))
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK,
-            name=f'{self.get_name()}: system load',
+            name=f'{self.get_fully_qualified_name()}: system load',
             message='; '.join(warnings) or regime.name.lower(),
             hardware_id=self._host,
         )

@@ -22,7 +22,12 @@ Value: TypeAlias = bool | int | float | str
 Values: TypeAlias = dict[str, Any]
 
 _TYPE_WORDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'text'}
-_WHEN_WORDS = {'now': 'at once', 'configure': 'at the next configure'}
+WHEN_WORDS = {
+    'now': 'at once',
+    'activate': 'at the next activate',
+    'configure': 'at the next configure',
+    'start': 'at the next start',
+}
 _INT64_MAX = 2**63 - 1
 
 
@@ -38,7 +43,8 @@ class Parameter:
         minimum: Smallest value allowed, in `unit`.
         maximum: Largest value allowed, in `unit`.
         choices: The texts allowed, empty for any.
-        when: Whether a change takes effect at once or with the next configure.
+        when: Whether a change takes effect at once, with the next activate or configure of a
+            lifecycle node, or with the next start of the program.
     """
 
     name: str
@@ -48,7 +54,7 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    when: Literal['now', 'configure'] = 'now'
+    when: Literal['now', 'activate', 'configure', 'start'] = 'now'
 
 
 def check(parameter: Parameter, value: object) -> Value:
@@ -146,7 +152,7 @@ def markdown_table(table: Sequence[Parameter]) -> str:
             type(p.default).__name__,
             f'`{default}`' if default else '(empty)',
             _allowed(p),
-            _WHEN_WORDS[p.when],
+            WHEN_WORDS[p.when],
             p.description,
         )
         # A bar inside a cell would end the cell.
@@ -190,7 +196,7 @@ def _refusal(parameter: Parameter, value: object) -> str:
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     """Describe a parameter to ROS; ranges (step 0: any value between) give rqt its sliders."""
     unit = f' [{parameter.unit}]' if parameter.unit else ''
-    later = '' if parameter.when == 'now' else f' Applies {_WHEN_WORDS[parameter.when]}.'
+    later = '' if parameter.when == 'now' else f' Applies {WHEN_WORDS[parameter.when]}.'
     fields: dict[str, Any] = {}
     kind = type(parameter.default)
     if parameter.minimum is not None or parameter.maximum is not None:

@@ -38,12 +38,11 @@ def run_nodes(
     nodes: list[Node] = []
     try:
         rclpy.init(args=args)
-        executor = SingleThreadedExecutor()
-        for make in factories:
-            nodes.append(make())
-            executor.add_node(nodes[-1])
-        while rclpy.ok() and not any(getattr(node, 'failure', None) for node in nodes):
-            executor.spin_once(timeout_sec=STOP_CHECK_S)
+    except Exception as error:  # noqa: BLE001 - every distribution raises its own types
+        rclpy.logging.get_logger(name).error(f'the ROS arguments cannot be used: {error}')
+        return 2
+    try:
+        _spin(nodes, factories)
     except AnytimeError as error:
         rclpy.logging.get_logger(name).error(str(error))
         return 2
@@ -59,7 +58,20 @@ def run_nodes(
             node.destroy_node()
         # Not rclpy.try_shutdown, which Humble has not.
         rclpy.get_default_context().try_shutdown()
-    for node in nodes:
-        if getattr(node, 'failure', None):
-            raise node.failure
+    if failures := _failures(nodes):
+        raise failures[0]
     return 0
+
+
+def _spin(nodes: list[Node], factories: Sequence[Callable[[], Node]]) -> None:
+    """Fills `nodes`, one by one, so that the caller can destroy those that were made."""
+    executor = SingleThreadedExecutor()
+    for make in factories:
+        nodes.append(make())
+        executor.add_node(nodes[-1])
+    while rclpy.ok() and not _failures(nodes):
+        executor.spin_once(timeout_sec=STOP_CHECK_S)
+
+
+def _failures(nodes: list[Node]) -> list[Exception]:
+    return [node.failure for node in nodes if getattr(node, 'failure', None)]

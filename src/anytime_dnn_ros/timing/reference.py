@@ -40,6 +40,7 @@ def measure_reference_times(
     run_stage: Callable[[int], object],
     num_stages: int,
     *,
+    begin: Callable[[], object] = lambda: None,
     runs: int = 20,
     budget_s: float = 2.0,
 ) -> ReferenceTimes:
@@ -48,12 +49,14 @@ def measure_reference_times(
     Args:
         run_stage: Runs stage `index` (0-based) the way a live frame does.
         num_stages: How many there are.
+        begin: Called before each round, not timed: what a live frame does before its first stage.
         runs: How often each stage runs, if the budget allows.
         budget_s: No new round is begun after this many seconds; two rounds always run.
     """
     samples: list[list[float]] = []
     begun = perf_counter()
     while len(samples) < runs and (len(samples) < 2 or perf_counter() - begun < budget_s):
+        begin()
         row = []
         for stage in range(num_stages):
             start = perf_counter()
