@@ -1,3 +1,4 @@
+import sys
 import threading
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 
 from anytime_dnn_ros.engines.base import StageCancelledError
 from anytime_dnn_ros.engines.factory import load_engine
-from anytime_dnn_ros.errors import ConfigurationError, EngineError
+from anytime_dnn_ros.errors import ConfigurationError, EngineError, MissingDependencyError
 from ladders import CHANNELS, SIZE, make_ladder
 
 # A stage that long runs for about 200 ms: a cancel always finds it running.
@@ -125,3 +126,14 @@ def test_a_stage_that_is_no_network_is_named(bundle, tmp_path):
 def test_an_unknown_engine_is_refused_with_the_known_ones(bundle):
     with pytest.raises(ConfigurationError, match=r"'magic'.*auto, onnxruntime"):
         load_engine(bundle, 'magic')
+
+
+@pytest.mark.parametrize('missing', ['onnxruntime', 'onnx'])
+def test_a_missing_library_is_named_with_its_mend(bundle, missing, monkeypatch):
+    for module in ('onnxruntime', 'symmetric_int8'):
+        monkeypatch.delitem(sys.modules, f'anytime_dnn_ros.engines.{module}')
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingDependencyError) as error:
+        load_engine(bundle)
+    for said in (missing, sys.executable, 'requirements/robot.txt', 'ANYTIME_DNN_VENV'):
+        assert said in str(error.value)
