@@ -205,7 +205,7 @@ class MonitorNode(Node):  # type: ignore[misc]  # rclpy is untyped where its typ
             # A full disk ends the recording, not the monitor.
             self._warn(f'the recording ends here: {error}; set record_to_file to a new file.')
             recorder, self._recorder = self._recorder, None
-            # Closing writes what is left, and the disk is still full; the file closes all the same.
+            # It tries to write what is left to the full disk, and closes the file all the same.
             with suppress(OSError):
                 recorder.close()
 
