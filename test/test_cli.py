@@ -39,7 +39,7 @@ def test_a_command_must_be_given(capsys):
 
 def test_only_the_asked_command_is_imported():
     code = (
-        'import sys; from anytime_dnn_ros import cli; cli._parser(["inspect", "x"]); '
+        'import sys; from anytime_dnn_ros import cli; cli._parser("inspect"); '
         'print([m for m in ("torch", "rclpy", "matplotlib", "skimage") if m in sys.modules])'
     )
     printed = subprocess.run([sys.executable, '-c', code], capture_output=True, check=True).stdout
@@ -63,6 +63,15 @@ def test_a_missing_package_is_named_with_its_mend(name, missing, mend, monkeypat
     said = capsys.readouterr().err
     assert repr(missing) in said
     assert mend in said
+    assert said.count('\n') == 1
+
+
+def test_a_package_that_is_missing_only_at_run_is_named_as_well(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'rich.progress', None)
+    assert cli.main(['ensemble', 'lite', '--data', 'photos.zip']) == 1
+    said = capsys.readouterr().err
+    assert 'rich.progress' in said
+    assert "pip install '.[forge]'" in said
     assert said.count('\n') == 1
 
 

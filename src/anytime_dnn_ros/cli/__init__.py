@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import anytime_dnn_ros
 from anytime_dnn_ros.errors import AnytimeError, MissingDependencyError
@@ -53,9 +54,11 @@ def main(argv: list[str] | None = None) -> int:
         0 if it did what it says, 1 for an error said on stderr, 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
+    asked = next((word for word in argv if not word.startswith('-')), '')
     try:
-        args = _parser(argv).parse_args(argv)
-        return int(args.run(args))
+        with _named_mend(asked):
+            args = _parser(asked).parse_args(argv)
+            return int(args.run(args))
     except AnytimeError as error:
         print(f'anytime-dnn: {error}', file=sys.stderr)
         return 1
@@ -64,32 +67,33 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser(argv: list[str]) -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='anytime-dnn', description=anytime_dnn_ros.__doc__)
     parser.add_argument('--version', action='version', version=anytime_dnn_ros.__version__)
     subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
-    asked = next((word for word in argv if not word.startswith('-')), None)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
         if name == asked:
-            module = _import(name, command)
+            module = import_module(command.module)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     return parser
 
 
-def _import(name: str, command: Command) -> Any:
+@contextmanager
+def _named_mend(asked: str) -> Iterator[None]:
+    """Says of a package that is missing at import or at run how it comes here."""
     try:
-        return import_module(command.module)
+        yield
     except ModuleNotFoundError as error:
         missing = (error.name or '').partition('.')[0]
         if missing == 'rclpy' or missing.endswith('_msgs') or error.name == 'anytime_dnn_ros.msg':
             mend = 'it comes with ROS 2: source its setup.bash, or run `make setup`'
-        elif command.extra and missing != 'anytime_dnn_ros':
-            mend = f"in the source folder run: pip install '.[{command.extra}]'"
+        elif asked in COMMANDS and COMMANDS[asked].extra and missing != 'anytime_dnn_ros':
+            mend = f"in the source folder run: pip install '.[{COMMANDS[asked].extra}]'"
         else:
             raise
         raise MissingDependencyError(
-            f'`anytime-dnn {name}` needs the Python package {error.name!r}, which is not '
+            f'`anytime-dnn {asked}` needs the Python package {error.name!r}, which is not '
             f'installed; {mend}'
         ) from error

@@ -6,8 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-from anytime_dnn_ros.errors import MissingDependencyError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `anytime-dnn ensemble`."""
@@ -34,23 +32,20 @@ def run(args: argparse.Namespace) -> int:
     """Builds the ladder that `args` ask for and prints what it measured.
 
     Raises:
-        AnytimeError: The forge extra, the photos or weights are missing, or no stage fits.
+        AnytimeError: The photos or weights are missing, or no stage fits.
+        ModuleNotFoundError: The forge extra is missing; the command line names the mend.
     """
-    try:
-        # The command line must be able to show its help without the forge extra.
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import track  # noqa: PLC0415
+    # The command line must be able to show its help without the forge extra.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
 
-        from anytime_dnn_ros.forge import (  # noqa: PLC0415
-            efficientnet_lite,
-            ladder_tables,
-            lite_ladder,
-        )
-        from anytime_dnn_ros.forge.photos import read_photos  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'{error.name} is not installed; pip install "anytime_dnn_ros[forge]"'
-        ) from error
+    from anytime_dnn_ros.forge import (  # noqa: PLC0415
+        efficientnet_lite,
+        ladder_tables,
+        lite_ladder,
+    )
+    from anytime_dnn_ros.forge.photos import read_photos  # noqa: PLC0415
+
     console = Console()
     photos = read_photos(args.data, efficientnet_lite.NUM_CLASSES)
     candidates = [
