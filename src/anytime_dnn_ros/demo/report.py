@@ -200,6 +200,8 @@ def _draw_answers(axes: Axes, recording: Recording) -> None:
             label=f'stage {stage}',
         )
         below = below + rate
+    # Room above the bars, where the shading of the burst is seen.
+    axes.set_ylim(0, 1.12 * below.max(initial=1.0))
 
 
 def _draw_slack(axes: Axes, recording: Recording) -> None:

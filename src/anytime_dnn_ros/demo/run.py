@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `anytime-dnn demo`."""
     parser.add_argument('--duration-s', type=float, default=20.0, help='how long (default 20)')
     parser.add_argument(
-        '--deadline-ms', type=float, default=50.0, help='time for one frame (default 50)'
+        '--deadline-ms', type=float, default=30.0, help='time for one frame (default 30)'
     )
     parser.add_argument('--model', default='lite', help='shipped bundle or a folder of one')
     parser.add_argument(
