@@ -239,6 +239,11 @@ def camera(height: int, width: int, frames: int) -> None:
     rclpy.shutdown()
 
 
+def is_torch(path: str) -> bool:
+    """Whether a mapped file is a part of torch; a folder may have that word in its name."""
+    return '/torch/' in path or Path(path).name.startswith('libtorch')
+
+
 def serve(
     model: str, size: tuple[int, int], frames: int, *parameters: str
 ) -> tuple[list[FrameReport], dict[str, Any]]:
@@ -257,9 +262,14 @@ def serve(
         facts = {
             'active_s': active_s,
             'rss_mb': node.memory_info().rss / 1e6,
-            'torch': any('torch' in region.path for region in node.memory_maps()),
+            'torch': any(is_torch(region.path) for region in node.memory_maps()),
         }
     watcher.destroy_node()
+    if not watcher.reports:
+        raise RuntimeError(
+            f'anytime_node with model {model} answered none of {frames} frames of '
+            f'{size[1]}x{size[0]}; start it alone, its log says why'
+        )
     return watcher.reports, facts
 
 

@@ -2,7 +2,10 @@
 
 import importlib
 import importlib.metadata
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -49,6 +52,25 @@ def test_pip_and_colcon_install_the_same_programs():
 def test_every_program_has_its_main(entry):
     module, function = entry.split(':')
     assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_a_node_leaves_torch_alone_even_where_it_is_installed(tmp_path):
+    (tmp_path / 'torch').mkdir()
+    (tmp_path / 'torch' / '__init__.py').write_text('')
+    code = (
+        'import importlib.util, sys; '
+        'import anytime_dnn_ros.nodes.anytime_node, anytime_dnn_ros.engines.onnxruntime; '
+        'print("torch" in sys.modules, importlib.util.find_spec("torch").origin)'
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT / 'src'), os.environ.get('PYTHONPATH', '')])
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONPATH': path.rstrip(os.pathsep)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ['False', str(tmp_path / 'torch' / '__init__.py')]
 
 
 def test_one_version():
