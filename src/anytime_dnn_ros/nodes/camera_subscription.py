@@ -18,7 +18,7 @@ class CameraSubscription:
 
     Args:
         node: Its owner.
-        transport: `raw` subscribes to `image`, `compressed` to `image/compressed`.
+        transport: One of `TRANSPORTS`; `raw` subscribes to `image`.
         reliability: `reliable`, `best_effort`, or `auto` for the publisher's own.
         on_image: Gets each message.
     """
@@ -27,11 +27,7 @@ class CameraSubscription:
         self, node: Node, transport: str, reliability: str, on_image: Callable[[Any], None]
     ) -> None:
         self._node = node
-        self._kind, self._topic = (
-            (CompressedImage, 'image/compressed')
-            if transport == 'compressed'
-            else (Image, 'image')
-        )
+        self._kind, self._topic = TRANSPORTS[transport]
         self._wanted = reliability
         self._on_image = on_image
         self._subscription: Any = None
