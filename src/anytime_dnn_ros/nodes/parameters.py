@@ -84,7 +84,7 @@ def check(parameter: Parameter, value: object) -> Value:
 
 
 def declare(node: Node, table: Sequence[Parameter]) -> Values:
-    """Declare a table on a node and return the values it starts with, as `read` does.
+    """Declare a table on a node and return the values it starts with, by name.
 
     Raises:
         ConfigurationError: A YAML file, launch argument or command line gave an unusable value.
@@ -100,15 +100,6 @@ def declare(node: Node, table: Sequence[Parameter]) -> Values:
         node.set_descriptor(parameter.name, _descriptor(parameter))
         values[parameter.name] = value
     return values
-
-
-def read(node: Node, table: Sequence[Parameter]) -> Values:
-    """Return the present value of every declared parameter of a table, by name.
-
-    Raises:
-        ConfigurationError: A value is unusable; `validate` keeps them out.
-    """
-    return {p.name: check(p, node.get_parameter(p.name).value) for p in table}
 
 
 def validate(
