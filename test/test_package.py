@@ -14,6 +14,7 @@ from ament_index_python.packages import get_package_share_directory
 
 import anytime_dnn_ros
 import anytime_dnn_ros.msg
+from anytime_dnn_ros.planner import StopReason
 
 ROOT = Path(__file__).parents[1]
 CMAKE = (ROOT / 'CMakeLists.txt').read_text()
@@ -82,3 +83,14 @@ def test_installed_package_is_in_the_ament_index():
     share = Path(get_package_share_directory('anytime_dnn_ros'))
     for shipped in ('launch/anytime.launch.py', 'config/anytime.yaml', 'config/fastdds_shm.xml'):
         assert (share / shipped).read_text() == (ROOT / shipped).read_text()
+
+
+def test_a_stop_reason_is_marked_reserved_where_no_code_sends_it():
+    text = (ROOT / 'msg' / 'AnytimePrediction.msg').read_text()
+    reasons = re.findall(r'^uint8 STOP_(\w+)=\d+ +# (reserved: )?', text, re.M)
+    assert {name for name, _ in reasons} == set(StopReason.__members__)
+    code = '\n'.join(
+        (ROOT / 'src/anytime_dnn_ros' / f'{name}.py').read_text() for name in ('runner', 'planner')
+    )
+    sent = set(re.findall(r'StopReason\.([A-Z_]+)', code))
+    assert {name for name, reserved in reasons if not reserved} == sent
