@@ -21,7 +21,7 @@ SPECS = [
 
 def combine(spec, members):
     combiner = Combiner(spec)
-    return [np.exp(combiner.add(member)) for member in members]
+    return [np.exp(log_softmax(combiner.add(member))) for member in members]
 
 
 @pytest.mark.parametrize('spec', SPECS, ids=str)

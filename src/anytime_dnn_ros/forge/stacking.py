@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from anytime_dnn_ros.ladder.combine import Combiner
+from anytime_dnn_ros.ladder.combine import Combiner, log_softmax
 from anytime_dnn_ros.ladder.manifest import CombineSpec
 
 FloatArray = NDArray[np.float32]
@@ -35,7 +35,7 @@ def combined(members: Sequence[FloatArray], spec: CombineSpec) -> FloatArray:
     rows = []
     for logits in zip(*members, strict=True):
         combiner.reset()
-        rows.append([combiner.add(row) for row in logits][-1])
+        rows.append(log_softmax([combiner.add(row) for row in logits][-1]))
     return np.stack(rows)
 
 

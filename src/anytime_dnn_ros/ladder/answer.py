@@ -28,18 +28,16 @@ class Answer:
         return bool(np.isfinite(self.confidence))
 
 
-def make_answer(
-    stage: int, log_probabilities: NDArray[np.float32], temperature: float = 1.0
-) -> Answer:
-    """The answer of a stage from combined log-probabilities, float32 [classes].
+def make_answer(stage: int, scores: NDArray[np.float32], temperature: float = 1.0) -> Answer:
+    """The answer of a stage from its combined scores.
 
     Args:
         stage: 1-based stage number.
-        log_probabilities: Combined log-probabilities, float32 [classes].
-        temperature: Divides the log-probabilities (Guo et al., "On calibration of modern neural
+        scores: Combined log-probabilities up to a constant, float32 [classes].
+        temperature: Divides the scores (Guo et al., "On calibration of modern neural
             networks", ICML 2017).
     """
-    scaled = log_probabilities / np.float32(temperature)
+    scaled = scores / np.float32(temperature)
     powers = np.exp(scaled - scaled.max())
     probabilities = (powers / powers.sum()).astype(np.float32)
     return Answer(stage, probabilities, float(probabilities.max()))

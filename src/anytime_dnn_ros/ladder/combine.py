@@ -1,9 +1,11 @@
 """How the answers of stages 1..k become answer k.
 
-All rules work on log-probabilities. `product` is the normalised weighted product of the members'
-probabilities and `average` their weighted mean (Kittler et al., "On combining classifiers",
-PAMI 1998); `stack` is `product` with weights fitted on data, one row per prefix (a logistic
-stacker with one weight per member, Wolpert 1992); `last` keeps the newest answer alone.
+A combined answer is given as scores: log-probabilities up to a constant, which the softmax of
+`make_answer` takes out; for the same reason a weighted sum of logits serves for one of
+log-probabilities. `product` is the weighted product of the members' probabilities and `average`
+their weighted mean (Kittler et al., "On combining classifiers", PAMI 1998); `stack` is `product`
+with weights fitted on data, one row per prefix (a logistic stacker with one weight per member,
+Wolpert 1992); `last` keeps the newest answer alone.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class Combiner:
     """
 
     def __init__(self, spec: CombineSpec) -> None:
-        self._spec = spec
+        self._rule = spec.rule
+        self._weights = [np.asarray(row, np.float32) for row in spec.weights or ()]
         self._members: list[FloatArray] = []
 
     def reset(self) -> None:
@@ -39,22 +42,20 @@ class Combiner:
         self._members.clear()
 
     def add(self, logits: FloatArray) -> FloatArray:
-        """Takes the next stage's logits, float32 [classes].
+        """Takes the next stage's logits, float32 [classes], which must not change until `reset`.
 
         Returns:
-            Log-probabilities of the combined answer, float32 [classes].
+            Scores of the combined answer, float32 [classes]: log-probabilities up to a constant.
         """
-        newest = log_softmax(logits)
-        if self._spec.rule == 'last':
-            return newest
-        self._members.append(newest)
+        if self._rule == 'last':
+            return logits
+        self._members.append(logits)
         count = len(self._members)
-        weights = np.asarray(
-            self._spec.weights[count - 1] if self._spec.weights else [1.0] * count, np.float32
-        )
-        members = np.stack(self._members)
-        if self._spec.rule == 'average':
-            mean = weights @ np.exp(members) / weights.sum()
+        weights = self._weights[count - 1] if self._weights else np.ones(count, np.float32)
+        if self._rule == 'average':
+            probabilities = np.exp([log_softmax(member) for member in self._members])
+            mean = weights @ probabilities / weights.sum()
             result: FloatArray = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
             return result
-        return log_softmax(weights @ members)
+        scores: FloatArray = weights @ np.array(self._members)
+        return scores
