@@ -20,7 +20,6 @@ from anytime_dnn_ros.monitor.recorded import read_recording  # noqa: E402
 from anytime_dnn_ros.monitor.regime import Regime  # noqa: E402
 from anytime_dnn_ros.msg import LoadProfile, SystemLoad  # noqa: E402
 from anytime_dnn_ros.nodes.monitor_node import MONITOR_PARAMETERS, MonitorNode  # noqa: E402
-from anytime_dnn_ros.nodes.parameters import read  # noqa: E402
 from anytime_dnn_ros.nodes.program import run_nodes  # noqa: E402
 
 pytestmark = pytest.mark.dds
@@ -86,6 +85,10 @@ def make_node(context):
     yield make
     for node in nodes:
         node.destroy_node()
+
+
+def _values(node):
+    return {p.name: node.get_parameter(p.name).value for p in MONITOR_PARAMETERS}
 
 
 def _set(node, **values):
@@ -168,12 +171,12 @@ def test_what_must_never_happen_ends_the_program_loudly(monkeypatch):
 )
 def test_a_bad_change_is_refused_as_a_whole(make_node, listener, change, told):
     node = make_node()
-    before = read(node, MONITOR_PARAMETERS)
+    before = _values(node)
     monitor = node._monitor
     result = _set(node, **change)
     assert not result.successful
     assert told in result.reason
-    assert read(node, MONITOR_PARAMETERS) == before
+    assert _values(node) == before
     assert node._monitor is monitor
     listener.wait_for(lambda: len(listener.loads) > 2)
 
