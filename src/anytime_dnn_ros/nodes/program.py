@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -35,6 +36,9 @@ def run_nodes(
         Exception: What ended a node against all expectation.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # rclpy's own handler ends the context. Python's would raise KeyboardInterrupt besides, also in
+    # the middle of rclpy's C++, which turns it into a RuntimeError while the context still lives.
+    signal.signal(signal.SIGINT, lambda *_: None)
     nodes: list[Node] = []
     try:
         rclpy.init(args=args)
