@@ -12,6 +12,8 @@ from anytime_dnn_ros.engines.base import EngineInfo
 from anytime_dnn_ros.runner import Counters
 
 CAMERA_TIMEOUT_S = 2.0
+# One bad frame is no lasting fault: the status is good again after this time, the counters stay.
+FAULT_TOLD_S = 10.0
 NEVER_S = float('-inf')
 UNKNOWN = float('nan')
 
@@ -28,6 +30,7 @@ class NodeHealth:
     activated_s: float = 0.0
     last_frame_s: float = NEVER_S
     last_load_s: float = NEVER_S
+    last_fault_s: float = NEVER_S
     cpu_percent: float = UNKNOWN
     regime_name: str = 'unknown'
     camera_reliability: str = 'none'
@@ -109,7 +112,7 @@ def _frames_verdict(health: NodeHealth, counters: Counters) -> tuple[bytes, str]
         return DiagnosticStatus.WARN, f'{missed} deadlines missed since the last message'
     # A copy: the worker may count a new kind meanwhile.
     bad = {kind: n for kind, n in dict(counters.dropped).items() if kind != 'replaced'}
-    if bad:
+    if bad and monotonic() - health.last_fault_s < FAULT_TOLD_S:
         return DiagnosticStatus.WARN, 'frames refused: ' + ', '.join(
             f'{kind} {n}' for kind, n in sorted(bad.items())
         )

@@ -363,7 +363,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
 
     def on_fault(self, kind: str, message: str) -> None:
         """Warns once per kind and period; the counters hold the rest."""
-        now_s = monotonic()
+        now_s = self._health.last_fault_s = monotonic()
         if now_s - self._warned_s.get(kind, -WARN_PERIOD_S) >= WARN_PERIOD_S:
             self._warned_s[kind] = now_s
             self.get_logger().warning(f'{kind}: {message}')
