@@ -248,7 +248,12 @@ class Runner:
         waited_s = flight.started_s - frame.received_s
         # The age is NaN where the stamp says nothing; the wait is always known.
         if age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s:
-            self.drop('stale', f'the frame had waited {waited_s:.2f} s when its turn came')
+            self.drop(
+                'stale',
+                f'when its turn came the frame was {age_s:.3f} s old and had waited {waited_s:.3f} '
+                f's, more than max_frame_age_ms allows ({self.max_frame_age_s:.3f} s): lower '
+                'deadline_ms, so that frames wait less, or raise max_frame_age_ms',
+            )
             return
         image, color_order = frame.decode()
         self._path.begin(image, color_order)
