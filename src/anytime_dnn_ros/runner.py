@@ -250,8 +250,8 @@ class Runner:
         if age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s:
             self.drop(
                 'stale',
-                f'when its turn came the frame was {age_s:.3f} s old and had waited {waited_s:.3f} '
-                f's, more than max_frame_age_ms allows ({self.max_frame_age_s:.3f} s): lower '
+                f'when its turn came the frame was {age_s:.3f} s old and had waited '
+                f'{waited_s:.3f} s, more than max_frame_age_ms allows ({self.max_frame_age_s:.3f} s): lower '
                 'deadline_ms, so that frames wait less, or raise max_frame_age_ms',
             )
             return
