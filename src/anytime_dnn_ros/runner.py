@@ -251,8 +251,8 @@ class Runner:
             self.drop(
                 'stale',
                 f'when its turn came the frame was {age_s:.3f} s old and had waited '
-                f'{waited_s:.3f} s, more than max_frame_age_ms allows ({self.max_frame_age_s:.3f} s): lower '
-                'deadline_ms, so that frames wait less, or raise max_frame_age_ms',
+                f'{waited_s:.3f} s, more than the {self.max_frame_age_s:.3f} s of '
+                'max_frame_age_ms: lower deadline_ms, so that frames wait less, or raise it',
             )
             return
         image, color_order = frame.decode()
