@@ -1,0 +1,98 @@
+"""The networks that `anytime-dnn train` knows, and how one is built to a cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+
+from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything needed to build a network again.
+
+    Attributes:
+        name: A key of `NETWORKS`.
+        image_shape: Channels, height, width.
+        width: Channel multiplier; 1 is the network's own middle size.
+        stages: How many; 0 is the network's own number.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    width: float = 1.0
+    stages: int = 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """One kind of network.
+
+    Attributes:
+        module: In this package; its `build(spec: NetworkSpec) -> StagedNet` makes the network.
+        summary: One line with its source.
+    """
+
+    module: str
+    summary: str
+
+    @property
+    def build(self) -> Callable[[NetworkSpec], StagedNet]:
+        """The builder; its module is imported only when asked for."""
+        builder: Callable[[NetworkSpec], StagedNet] = import_module(
+            f'{__package__}.{self.module}'
+        ).build
+        return builder
+
+
+NETWORKS = {
+    'early_exit_resnet': Network(
+        'early_exit_resnet', 'residual net with exits after its blocks (BranchyNet, 2016)'
+    ),
+    'msdnet': Network('msdnet', 'multi-scale dense net (Huang et al., ICLR 2018)'),
+    'fractalnet': Network('fractalnet', 'columns of rising depth (Larsson et al., 2016)'),
+    'nested_slices': Network(
+        'nested_slices', 'groups added slice by slice, own BatchNorm each (Lee & Shin, 2018)'
+    ),
+    'nested_masks': Network('nested_masks', 'masks within masks (NestedNet, Kim et al., 2018)'),
+    'nested_nets': Network('nested_nets', 'nested in depth and in width (Wan et al., 2020)'),
+}
+# Widths tried when a network is fitted to a cost.
+WIDTH_STEP, MAX_WIDTH = 1 / 32, 16.0
+
+
+def build(spec: NetworkSpec) -> StagedNet:
+    """Builds a network.
+
+    Raises:
+        ConfigurationError: No such network, or it cannot be built so.
+    """
+    if spec.name not in NETWORKS:
+        raise ConfigurationError(f'no network {spec.name!r}; give one of {", ".join(NETWORKS)}')
+    return NETWORKS[spec.name].build(spec)
+
+
+def fit_width(spec: NetworkSpec, max_macs: float) -> NetworkSpec:
+    """The widest network whose stages together cost at most `max_macs`.
+
+    Raises:
+        ConfigurationError: Even the narrowest costs more.
+    """
+
+    def macs(step: int) -> int:
+        return sum(stage_macs(build(replace(spec, width=step * WIDTH_STEP)), spec.image_shape))
+
+    low, high = 1, int(MAX_WIDTH / WIDTH_STEP)
+    if macs(low) > max_macs:
+        raise ConfigurationError(
+            f'{spec.name} with {spec.stages or "its own number of"} stages costs more than '
+            f'{max_macs / 1e6:g} MMAC even at its narrowest; allow more, or fewer stages'
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if macs(middle) <= max_macs else (low, middle)
+    return replace(spec, width=low * WIDTH_STEP)
