@@ -1,0 +1,137 @@
+"""What every network must do, whatever it is made of: each check takes a `NetworkSpec`.
+
+A network's test runs them all:
+    @pytest.mark.parametrize('shape', SHAPES)
+    @pytest.mark.parametrize('check', CHECKS)
+    def test_is_a_ladder(check, shape): check(NetworkSpec('msdnet', shape, CLASSES))
+"""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from anytime_dnn_ros.forge.networks import NetworkSpec, build
+from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet, stage_macs
+
+SHAPES = [(3, 32, 32), (1, 28, 28)]
+CLASSES = 10
+OPSET = 17
+# Float convolutions of torch and of ONNX Runtime add in different orders.
+TOLERANCE = 1e-4
+
+
+class _Exported(nn.Module):
+    """A stage as one graph: what it writes, then its logits."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        features = self.stage.features(*inputs)
+        return (*features, self.stage.head(*features))
+
+
+def seeded_net(spec: NetworkSpec) -> StagedNet:
+    """The network with reproducible weights and BatchNorm statistics that are not the identity."""
+    torch.manual_seed(0)
+    net = build(spec)
+    net.train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.randn(8, *spec.image_shape))
+    return net.eval()
+
+
+def gives_finite_logits(spec: NetworkSpec) -> None:
+    net = seeded_net(spec)
+    image = torch.randn(3, *spec.image_shape)
+    for training in (True, False):
+        answers = net.train(training)(image)
+        assert len(answers) == len(net) >= 2
+        assert len(net) == spec.stages or not spec.stages
+        for logits in answers:
+            assert logits.shape == (3, spec.num_classes)
+            assert torch.isfinite(logits).all()
+
+
+def costs_more_when_wider(spec: NetworkSpec) -> None:
+    narrow, middle, wide = (
+        stage_macs(build(replace(spec, width=width)), spec.image_shape) for width in (0.5, 1, 2)
+    )
+    assert min(narrow) > 0
+    assert sum(narrow) < sum(middle) < sum(wide)
+    assert all(a <= b for a, b in zip(middle, wide, strict=True))
+
+
+def runs_stage_by_stage(spec: NetworkSpec) -> None:
+    net = seeded_net(spec)
+    image = torch.randn(2, *spec.image_shape)
+    tensors = {IMAGE: image}
+    with torch.no_grad():
+        for stage, expected in zip(net.stages, net(image), strict=True):
+            features = stage.features(*(tensors[name] for name in stage.reads))
+            torch.testing.assert_close(stage.head(*features), expected)
+            tensors.update(zip(stage.writes, features, strict=True))
+    answers = [logits.flatten() for logits in net(image)]
+    assert all(not torch.allclose(a, b) for a, b in zip(answers, answers[1:], strict=False))
+
+
+def trains_every_parameter(spec: NetworkSpec) -> None:
+    net = seeded_net(spec).train()
+    # Random paths (drop-path) are each taken within a few batches.
+    for _ in range(30):
+        answers = net(torch.randn(4, *spec.image_shape))
+        labels = torch.randint(spec.num_classes, (4,))
+        sum(nn.functional.cross_entropy(logits, labels) for logits in answers).backward()
+        silent = [
+            name
+            for name, parameter in net.named_parameters()
+            if parameter.grad is None or not parameter.grad.any()
+        ]
+        if not silent:
+            break
+    assert not silent
+    assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+
+
+def exports_every_stage(spec: NetworkSpec) -> None:
+    net = seeded_net(spec)
+    tensors = {IMAGE: torch.randn(1, *spec.image_shape)}
+    for stage in net.stages:
+        inputs = tuple(tensors[name] for name in stage.reads)
+        features = stage.features(*inputs)
+        tensors.update(zip(stage.writes, features, strict=True))
+        names = [f'in {name}' for name in stage.reads]
+        file = io.BytesIO()
+        torch.onnx.export(
+            _Exported(stage),
+            inputs,
+            file,
+            input_names=names,
+            output_names=[*stage.writes, 'logits'],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        session = ort.InferenceSession(file.getvalue(), providers=['CPUExecutionProvider'])
+        assert [node.name for node in session.get_inputs()] == names
+        found = session.run(
+            None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        )
+        for got, tensor in zip(found, (*features, stage.head(*features)), strict=True):
+            np.testing.assert_allclose(
+                got, tensor.detach().numpy(), rtol=TOLERANCE, atol=TOLERANCE
+            )
+
+
+CHECKS = [
+    gives_finite_logits,
+    costs_more_when_wider,
+    runs_stage_by_stage,
+    trains_every_parameter,
+    exports_every_stage,
+]
