@@ -1,9 +1,10 @@
-"""From a torch network to one float ONNX file that reads camera pixels."""
+"""From torch to float ONNX files that read camera pixels."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +40,11 @@ def export_float(
     Raises:
         MissingDependencyError: torch is not installed.
     """
-    try:
-        import torch  # noqa: PLC0415 - the module must be importable without the forge extra
-    except ImportError as error:
-        raise MissingDependencyError(
-            'torch is not installed; pip install "anytime_dnn_ros[forge]"'
-        ) from error
-
+    library = _torch()
+    module_type: Any = library.nn.Module
     start, size = margin // 2, resolution + margin
 
-    class FromPixels(torch.nn.Module):  # type: ignore[misc] # torch is not typed here
+    class FromPixels(module_type):  # type: ignore[misc] # torch is not typed here
         def __init__(self) -> None:
             super().__init__()
             self.net = net
@@ -60,21 +56,53 @@ def export_float(
                 pixels = pixels[:, start : start + resolution, start : start + resolution, :]
             return self.net((pixels.permute(0, 3, 1, 2) - mean) / scale)
 
+    image = library.zeros(1, size, size, 3, dtype=library.uint8)
+    return export_module(FromPixels().eval(), (image,), [INPUT], [OUTPUT])
+
+
+def export_module(
+    module: torch.nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> onnx.ModelProto:
+    """Exports a module with static shapes, its constants, BatchNorm and padding folded.
+
+    Args:
+        module: In evaluation mode.
+        example: One tensor per input, of the shape and type that the file is to read.
+        inputs: A name for each of them.
+        outputs: A name for each tensor that the module gives.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+    """
+    library = _torch()
     with tempfile.TemporaryDirectory() as folder:
         raw, folded = Path(folder) / 'raw.onnx', Path(folder) / 'folded.onnx'
         # The TorchScript exporter: static, and no exporter version has changed what it writes.
         with warnings.catch_warnings():
             # It warns that it is old and that it leaves the crop for the next step to fold.
             warnings.simplefilter('ignore')
-            torch.onnx.export(
-                FromPixels().eval(),
-                (torch.zeros(1, size, size, 3, dtype=torch.uint8),),
+            library.onnx.export(
+                module,
+                example,
                 str(raw),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
+                input_names=list(inputs),
+                output_names=list(outputs),
                 opset_version=OPSET,
                 dynamo=False,
             )
         # ONNX Runtime's basic optimisations merge each Pad into its Conv and infer the shapes.
         quant_pre_process(str(raw), str(folded), skip_symbolic_shape=True)
         return onnx.load(str(folded))
+
+
+def _torch() -> Any:
+    try:
+        import torch  # noqa: PLC0415 - the module must be importable without the forge extra
+    except ImportError as error:
+        raise MissingDependencyError(
+            'torch is not installed; pip install "anytime_dnn_ros[forge]"'
+        ) from error
+    return torch
