@@ -111,7 +111,7 @@ def exports_every_stage(spec: NetworkSpec) -> None:
         names = [f'in {name}' for name in stage.reads]
         file = io.BytesIO()
         torch.onnx.export(
-            _Exported(stage),
+            _Exported(stage).eval(),
             inputs,
             file,
             input_names=names,
