@@ -1,7 +1,8 @@
-"""Sums of the exits' cross-entropies with fixed weights, and what every rule has in common."""
+"""Sums of the exits' cross-entropies with fixed weights, and what all rules have in common."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ FIRST_WEIGHT, LAST_WEIGHT = 1.0, 0.3
 
 
 class Sum:
-    """Plain sum of cross-entropies, each exit alike.
+    """Plain sum of cross-entropies: Σ CE_i.
 
     Args:
         name: The rule's name.
@@ -34,37 +35,48 @@ class Sum:
         self.equilibrium = False
         self.cycles = 1
         self.num_stages = len(net)
-        self.label_smoothing = self.share('label_smoothing', label_smoothing)
+        self.label_smoothing = self.number('label_smoothing', label_smoothing, 0, 1)
 
-    def share(self, option: str, value: float) -> float:
-        """`value` as a share.
+    def number(self, option: str, value: float, low: float, high: float = math.inf) -> float:
+        """An option's value, checked to be a finite number from `low` to `high`.
 
         Raises:
-            ConfigurationError: It is not within 0..1.
+            ConfigurationError: It is not.
         """
-        if not 0 <= value <= 1:
-            raise ConfigurationError(f'rule {self.name}: {option} is {value}; give 0 to 1')
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not (low <= value <= high and math.isfinite(value)):
+            span = f'from {low:g} up' if math.isinf(high) else f'from {low:g} to {high:g}'
+            raise ConfigurationError(f'rule {self.name}: {option} is {value!r}; give {span}')
         return float(value)
 
+    def flag(self, option: str, value: bool) -> bool:
+        """An option that is on or off.
+
+        Raises:
+            ConfigurationError: It is neither.
+        """
+        if not isinstance(value, bool):
+            raise ConfigurationError(
+                f'rule {self.name}: {option} is {value!r}; give true or false'
+            )
+        return value
+
     def cross_entropies(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """Mean cross-entropy of each exit, float32 [stages]."""
+        """Mean cross-entropy of each exit over the batch, float32 [stages]."""
+        smoothing = self.label_smoothing
         return torch.stack(
             [
-                functional.cross_entropy(
-                    given.float(), labels, label_smoothing=self.label_smoothing
-                )
-                for given in logits
+                functional.cross_entropy(g.float(), labels, label_smoothing=smoothing)
+                for g in logits
             ]
         )
 
     def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
         """See `Rule`."""
-        del progress
         return self.cross_entropies(logits, labels)
 
     def backward(self, net: StagedNet, losses: Tensor) -> None:
         """Plain backward pass of the sum."""
-        del net
         losses.sum().backward()
 
     def answers(self, logits: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -73,7 +85,6 @@ class Sum:
 
     def combine(self, num_stages: int) -> CombineSpec:
         """The newest answer alone."""
-        del num_stages
         return CombineSpec('last')
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,20 +92,38 @@ class Sum:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up.
+        """Takes nothing up.
 
         Raises:
             ConfigurationError: The state is another rule's.
         """
         if state:
             raise ConfigurationError(
-                f'rule {self.name} keeps no state, but the checkpoint has {sorted(state)}; '
-                'resume with the rule that wrote it'
+                f'rule {self.name} remembers nothing, but the checkpoint has '
+                f'{", ".join(sorted(state))}; resume with the rule that wrote it'
             )
 
 
+class Equilibrium(Sum):
+    """Σ CE_i with gradient equilibrium; the scaling itself is done by `StagedNet.forward`.
+
+    Without it a piece of trunk below k exits gets k gradients, and the more the earlier it lies;
+    with it their mean (Li et al., "Improved techniques for training adaptive deep networks", ICCV
+    2019).
+
+    Args:
+        name: The rule's name.
+        net: The net to be trained; a stage must read what an earlier one wrote.
+        label_smoothing: As for `Sum`.
+    """
+
+    def __init__(self, name: str, net: StagedNet, *, label_smoothing: float = 0.0) -> None:
+        super().__init__(name, net, label_smoothing=label_smoothing)
+        self.equilibrium = True
+
+
 class Weighted(Sum):
-    """Sum of w_i · CE_i (Teerapittayanon et al., "BranchyNet", ICPR 2016).
+    """Σ w_i · CE_i (Teerapittayanon et al., "BranchyNet", ICPR 2016).
 
     Args:
         name: The rule's name.
@@ -119,21 +148,16 @@ class Weighted(Sum):
         if weights is None:
             self.weights = torch.linspace(FIRST_WEIGHT, LAST_WEIGHT, self.num_stages)
             return
+        if not isinstance(weights, (list, tuple)) or len(weights) != self.num_stages:
+            raise ConfigurationError(
+                f'rule {name}: weights are {weights!r} for a net of {self.num_stages} exits; '
+                'give a list with one number per exit'
+            )
+        if not any(self.number('a weight', weight, 0) for weight in weights):
+            raise ConfigurationError(f'rule {name}: all weights are 0; give one more than that')
         self.weights = torch.tensor(weights, dtype=torch.float32)
-        if self.weights.shape != (self.num_stages,):
-            raise ConfigurationError(
-                f'rule {name}: {len(weights)} weights for {self.num_stages} exits; '
-                'give one per exit'
-            )
-        if not (
-            self.weights.isfinite().all() and (self.weights >= 0).all() and self.weights.any()
-        ):
-            raise ConfigurationError(
-                f'rule {name}: weights are {list(weights)}; give numbers from 0 up, not all 0'
-            )
 
     def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
         """See `Rule`."""
-        del progress
         losses = self.cross_entropies(logits, labels)
         return self.weights.to(losses.device) * losses

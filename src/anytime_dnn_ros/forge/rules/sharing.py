@@ -1,0 +1,34 @@
+"""What the exits of a net share: the features of a trunk, or only its parameters."""
+
+from __future__ import annotations
+
+from torch.nn import Parameter
+
+from anytime_dnn_ros.forge.staged import IMAGE, StagedNet
+
+
+def has_trunk(net: StagedNet) -> bool:
+    """Whether a stage reads what an earlier one wrote."""
+    return any(name != IMAGE for stage in net.stages for name in stage.reads)
+
+
+def exit_parameters(net: StagedNet) -> list[set[Parameter]]:
+    """The parameters on the way from the image to each exit."""
+    below: dict[str, set[Parameter]] = {IMAGE: set()}
+    exits = []
+    for stage in net.stages:
+        reached = set(stage.body.parameters()).union(*(below[name] for name in stage.reads))
+        exits.append(reached.union(stage.head.parameters()))
+        below.update(dict.fromkeys(stage.writes, reached))
+    return exits
+
+
+def has_shared_parameters(net: StagedNet) -> bool:
+    """Whether a parameter that is trained stands below two exits."""
+    seen: set[Parameter] = set()
+    for parameters in exit_parameters(net):
+        trained = {p for p in parameters if p.requires_grad}
+        if seen & trained:
+            return True
+        seen |= trained
+    return False
