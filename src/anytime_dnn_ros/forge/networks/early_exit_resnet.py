@@ -1,0 +1,103 @@
+"""A residual net with an exit after its blocks (BranchyNet: Teerapittayanon et al., ICPR 2016).
+
+The trunk halves the resolution early, since multiply-accumulates at a quarter
+of the pixels buy four times the weights, and the first exit stands where features are already at
+a quarter of the side: exits that see only fine, local features answer badly (Huang et al., ICLR
+2018, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.forge.networks import NetworkSpec
+from anytime_dnn_ros.forge.networks.layers import channels, conv_bn_relu
+from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
+
+DEFAULT_STAGES, LEAST_STAGES = 5, 3
+STEM_CHANNELS = 16
+# Channels at width 1 where the image's side is halved; doubled with every further halving.
+BASE_CHANNELS = 40
+# An exit widens the features before it pools them, so that it need not be linear in them.
+HEAD_EXPANSION = 2
+
+
+def build(spec: NetworkSpec) -> StagedNet:
+    """Builds the net.
+
+    Raises:
+        ConfigurationError: Fewer than three stages.
+    """
+    count = spec.stages or DEFAULT_STAGES
+    if count < LEAST_STAGES:
+        raise ConfigurationError(
+            f'early_exit_resnet has {LEAST_STAGES} stages or more, not {count}; give --stages'
+        )
+    base = channels(BASE_CHANNELS * spec.width)
+    stages, given = [], STEM_CHANNELS
+    for k, blocks in enumerate(_plan(base, count)):
+        layers: list[nn.Module] = []
+        if k == 0:
+            layers.append(conv_bn_relu(spec.image_shape[0], STEM_CHANNELS))
+        for out, stride in blocks:
+            layers.append(ResidualBlock(given, out, stride))
+            given = out
+        stages.append(
+            Stage(
+                nn.Sequential(*layers),
+                ExitHead(given, spec.num_classes),
+                [f'trunk_{k}' if k else IMAGE],
+                [f'trunk_{k + 1}'],
+            )
+        )
+    return StagedNet(stages)
+
+
+def _plan(base: int, count: int) -> list[list[tuple[int, int]]]:
+    """Channels and stride of each stage's blocks: coarse stages are the last, at most half."""
+    coarse = (count - 1) // 2
+    middle = count - 1 - coarse
+    first = [(base, 2), (2 * base, 2)]
+    return [
+        first,
+        *[[(2 * base, 1)]] * middle,
+        [(4 * base, 2)],
+        *[[(4 * base, 1)]] * (coarse - 1),
+    ]
+
+
+class ResidualBlock(nn.Module):  # type: ignore[misc]
+    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016), pooled where it must shrink."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            conv_bn_relu(inputs, outputs, stride=stride), conv_bn_relu(outputs, outputs)[:-1]
+        )
+        shortcut: Sequence[nn.Module] = ()
+        if stride > 1:
+            shortcut = [nn.AvgPool2d(stride, ceil_mode=True)]
+        if stride > 1 or inputs != outputs:
+            shortcut = [*shortcut, conv_bn_relu(inputs, outputs, kernel=1)[:-1]]
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From [batch, inputs, H, W] to [batch, outputs, H / stride, W / stride]."""
+        return functional.relu(self.convs(x) + self.shortcut(x))
+
+
+class ExitHead(nn.Module):  # type: ignore[misc]
+    """Widens, pools over the image and classifies."""
+
+    def __init__(self, given: int, num_classes: int) -> None:
+        super().__init__()
+        self.widen = conv_bn_relu(given, HEAD_EXPANSION * given, kernel=1)
+        self.classify = nn.Linear(HEAD_EXPANSION * given, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From [batch, given, H, W] to logits [batch, classes]."""
+        return self.classify(self.widen(x).mean((2, 3)))
