@@ -1,0 +1,203 @@
+"""Measured ladders as one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from matplotlib.figure import Figure
+
+from anytime_dnn_ros.evaluate.curve import LadderCurve
+from anytime_dnn_ros.evaluate.measurement import Measurement
+from anytime_dnn_ros.evaluate.plots import (
+    MMAC,
+    curve_figure,
+    monotone_figure,
+    reliability_figure,
+    rendered,
+)
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+h1 {{ font-size: 1.6rem; margin-bottom: 0 }}
+h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .2rem }}
+h3 {{ font-size: 1rem; margin: 1.6rem 0 .2rem }}
+p {{ margin: .2rem 0 .6rem; color: #52606d }}
+.wide {{ overflow-x: auto }}
+table {{ border-collapse: collapse; width: 100%; font-size: .9rem }}
+td, th {{ text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #e4e7eb }}
+td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums }}
+svg {{ width: 100%; height: auto }}
+footer {{ margin: 2.5rem 0 1rem; color: #52606d; font-size: .85rem }}
+</style></head><body>
+<h1>{title}</h1>
+<p>{lead}</p>
+{ladders}
+<h2>Accuracy against cost</h2>
+<p>The answer of the newest finished exit. The cost is sequential: everything that was computed
+until that answer was out, also what a contract ladder computes twice.</p>
+{curves}
+<h2>Exits</h2>
+<p>NLL is the mean of -log p(true class) in nats; ECE the expected calibration error over 15 equal
+bins of confidence; both at temperature 1 and at the bundle's own temperatures.</p>
+{exits}
+<h2>Later is worse</h2>
+<p>Images whose probability of the true class falls from some exit to a later one by more than
+so much (temperature 1), and images answered right at some exit and wrong at a later one.</p>
+{monotone}
+{violations}
+<h2>Reliability</h2>
+<p>On the dashed line a confidence of 0.8 is right 8 times in 10. Below it the ladder claims too
+much.</p>
+{reliability}
+<footer>{versions}</footer>
+</body></html>
+"""
+
+
+def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        measurement: At least one ladder.
+        versions: Of whatever made the figures, by name.
+    """
+    m = measurement
+    return PAGE.format(
+        title=escape(m.title),
+        lead=escape(
+            f'Mean accuracy over a budget of {m.macs.low / MMAC:g} to {m.macs.high / MMAC:g} MMAC '
+            f'and of {m.times_ms.low:g} to {m.times_ms.high:.3g} ms ({m.budget_note}); a guess '
+            'counts before the first exit. By chance of the sample alone, an accuracy of '
+            f'{m.num_images} images is known to about ±{m.margin:.1%} (95 %). '
+            f'{m.timing_note}'
+        ),
+        ladders=_table(_ladder_rows(m)),
+        curves=_svg(curve_figure(m.ladders, m.title, m.macs, m.times_ms)),
+        exits=''.join(
+            f'<h3>{escape(ladder.name)}</h3>{_table(exit_rows(ladder))}' for ladder in m.ladders
+        ),
+        monotone=_svg(monotone_figure(m.ladders)),
+        violations=_table(violation_rows(m.ladders)),
+        reliability=''.join(
+            f'<h3>{escape(ladder.name)}</h3>{_svg(reliability_figure(ladder))}'
+            for ladder in m.ladders
+        ),
+        versions=escape(' · '.join(f'{k} {v}' for k, v in versions.items())),
+    )
+
+
+def _ladder_rows(m: Measurement) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        (
+            'ladder',
+            'kind',
+            'mean accuracy over MMAC, %',
+            'over ms, %',
+            'exits',
+            'first exit, %',
+            'last exit, %',
+            'MMAC in all',
+            'folder',
+        )
+    ]
+    for ladder in m.ladders:
+        first, last = ladder.exits[0], ladder.exits[-1]
+        rows.append(
+            (
+                ladder.name,
+                ladder.kind,
+                f'{100 * ladder.area(m.macs, "macs_sequential"):.2f}',
+                f'{100 * ladder.area(m.times_ms, "time_ms"):.2f}',
+                str(len(ladder.exits)),
+                f'{100 * first.top1:.2f}',
+                f'{100 * last.top1:.2f}',
+                f'{last.macs_sequential / MMAC:.2f}',
+                ladder.path,
+            )
+        )
+    return rows
+
+
+def exit_rows(ladder: LadderCurve) -> list[tuple[str, ...]]:
+    """Heads and one row of text per exit, for the page and for the terminal."""
+
+    def shown(value: float | None, form: str) -> str:
+        return '-' if value is None else form.format(value)
+
+    rows: list[tuple[str, ...]] = [
+        (
+            'exit',
+            'MMAC',
+            'ms',
+            'p99 ms',
+            'top-1 %',
+            'NLL',
+            'NLL calibrated',
+            'ECE',
+            'ECE calibrated',
+            'temperature',
+        )
+    ]
+    for number, e in enumerate(ladder.exits, start=1):
+        rows.append(
+            (
+                f'{number} {e.name}',
+                f'{e.macs_sequential / MMAC:.2f}',
+                f'{e.time_ms:.3f}',
+                f'{e.time_p99_ms:.3f}',
+                f'{100 * e.top1:.2f}',
+                f'{e.nll:.3f}',
+                shown(e.nll_calibrated, '{:.3f}'),
+                f'{e.ece:.4f}',
+                shown(e.ece_calibrated, '{:.4f}'),
+                shown(e.temperature, '{:.3f}'),
+            )
+        )
+    return rows
+
+
+def violation_rows(ladders: Sequence[LadderCurve]) -> list[tuple[str, ...]]:
+    """Heads and rows of text: per ladder the share of violations, percent."""
+    keys = list(ladders[0].monotone_violations)
+    rows: list[tuple[str, ...]] = [('ladder', *(key.replace('_', ' ') + ', %' for key in keys))]
+    for ladder in ladders:
+        readings = [(ladder.name, ladder.monotone_violations)]
+        if ladder.monotone_violations_calibrated:
+            readings.append((f'{ladder.name}, calibrated', ladder.monotone_violations_calibrated))
+        rows += [
+            (name, *(f'{100 * shares[key]:.2f}' for key in keys)) for name, shares in readings
+        ]
+    return rows
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    head, *body = rows
+    # A column of numbers is read from its right end.
+    numbers = [all(_is_number(row[i]) for row in body) for i in range(len(head))]
+
+    def cells(row: tuple[str, ...], tag: str) -> str:
+        return ''.join(
+            f'<{tag}{" class=" + chr(34) + "n" + chr(34) if number else ""}>{escape(text)}</{tag}>'
+            for text, number in zip(row, numbers, strict=True)
+        )
+
+    lines = ''.join(f'<tr>{cells(row, "td")}</tr>' for row in body)
+    return (
+        f'<div class="wide"><table><thead><tr>{cells(head, "th")}</tr></thead>'
+        f'<tbody>{lines}</tbody></table></div>'
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text == '-' or text.replace('.', '', 1).isdigit()
+
+
+def _svg(figure: Figure) -> str:
+    text = rendered(figure, 'svg').decode('utf-8')
+    return text[text.index('<svg') :]

@@ -1,0 +1,149 @@
+"""`anytime-dnn report`: accuracy of ladders against what they cost, on labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+import onnxruntime
+from rich.console import Console
+from rich.table import Table
+
+import anytime_dnn_ros
+from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.evaluate.curve import Budget, LadderCurve
+from anytime_dnn_ros.evaluate.labelled import add_data_options, read_test, read_validation
+from anytime_dnn_ros.evaluate.measurement import Measurement, figures, measure
+from anytime_dnn_ros.evaluate.page import exit_rows, html_page, violation_rows
+from anytime_dnn_ros.evaluate.plots import MMAC, curve_figure, rendered
+from anytime_dnn_ros.evaluate.progress_bar import image_progress
+from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
+from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
+
+PLOT_FORMS = ('.png', '.svg')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `anytime-dnn report`."""
+    parser.add_argument('bundles', nargs='+', metavar='BUNDLE', help='shipped name or folder')
+    add_data_options(parser)
+    parser.add_argument(
+        '--split',
+        choices=['test', 'validation'],
+        default='test',
+        help='which images to count on (default test)',
+    )
+    parser.add_argument(
+        '--budget-mmac',
+        type=budget,
+        metavar='LO,HI',
+        help='take the area under the curve over these costs, in millions of '
+        'multiply-accumulates (default: 0 to the last exit of the costliest ladder)',
+    )
+    parser.add_argument(
+        '--budget-ms',
+        type=budget,
+        metavar='LO,HI',
+        help='the same over milliseconds of this machine',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
+    parser.add_argument('--html', type=Path, metavar='FILE', help='write a page with plots here')
+    parser.add_argument(
+        '--plot', type=Path, metavar='FILE', help='write the curves here, as .png or .svg'
+    )
+
+
+def budget(text: str) -> Budget:
+    """The budget that an option gives as `LO,HI`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        low, high = map(float, text.split(','))
+        return Budget(low, high)
+    except (ValueError, ConfigurationError) as error:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no budget: give LO,HI with 0 <= LO < HI'
+        ) from error
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures the ladders, prints their figures and writes what was asked for.
+
+    Raises:
+        AnytimeError: A bundle, the data or an option cannot be used; nothing is written then.
+    """
+    if args.plot and args.plot.suffix not in PLOT_FORMS:
+        raise ConfigurationError(
+            f'--plot {args.plot}: give a file that ends in {" or ".join(PLOT_FORMS)}'
+        )
+    for file in filter(None, (args.json, args.html, args.plot)):
+        check_can_write(file)
+    bundles = [read_bundle(find_bundle(name)) for name in args.bundles]
+    images = read_test(args) if args.split == 'test' else read_validation(args)
+    console = Console()
+    mmac = args.budget_mmac
+    with image_progress(console) as progress:
+        measurement = measure(
+            bundles,
+            images,
+            given=args.bundles,
+            macs=mmac and Budget(mmac.low * MMAC, mmac.high * MMAC),
+            times_ms=args.budget_ms,
+            progress=progress,
+        )
+    _print(console, measurement)
+    if args.json:
+        text = json.dumps(figures(measurement), indent=2, ensure_ascii=False, allow_nan=False)
+        write_whole(args.json, f'{text}\n'.encode())
+    if args.html:
+        write_whole(args.html, html_page(measurement, _versions()).encode())
+    if args.plot:
+        m = measurement
+        figure = curve_figure(m.ladders, m.title, m.macs, m.times_ms)
+        write_whole(args.plot, rendered(figure, args.plot.suffix.removeprefix('.')))
+    return 0
+
+
+def _print(console: Console, m: Measurement) -> None:
+    console.print(f'{m.title}. {m.timing_note}', highlight=False, soft_wrap=True)
+    for ladder in m.ladders:
+        console.print(_exit_table(m, ladder))
+    head, *rows = violation_rows(m.ladders)
+    table = Table(*head, title='later is worse: share of images (last column: of exits)')
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _exit_table(m: Measurement, ladder: LadderCurve) -> Table:
+    area = ladder.area(m.macs, 'macs_sequential')
+    table = Table(
+        title=f'{ladder.name}, {ladder.kind}: mean accuracy {area:.2%} over '
+        f'{m.macs.low / MMAC:g} to {m.macs.high / MMAC:g} MMAC'
+    )
+    head, *rows = exit_rows(ladder)
+    for i, name in enumerate(head):
+        table.add_column(name, justify='right' if i else 'left')
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _versions() -> dict[str, str]:
+    return {
+        'anytime_dnn_ros': anytime_dnn_ros.__version__,
+        'python': platform.python_version(),
+        'onnxruntime': onnxruntime.__version__,
+        'numpy': np.__version__,
+        'opencv': cv2.__version__,
+        'matplotlib': mpl.__version__,
+        'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+    }
