@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,37 +12,14 @@ from typing import Any
 import torch
 
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
+from anytime_dnn_ros.evaluate.whole_file import write_whole
 
 FORMAT = 1
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class CheckpointError(AnytimeError):
-    """A checkpoint cannot be written or read."""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is either the old one or the new one, even through a power cut.
-
-    Raises:
-        CheckpointError: The disk refuses; the old file is untouched.
-    """
-    draft = path.with_name(path.name + '.draft')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open('wb') as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f'cannot write {path} ({error.strerror}); the file from before, if any, is intact: '
-            'make room or choose another --out, then go on with --resume'
-        ) from error
+    """A checkpoint cannot be read."""
 
 
 def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -55,7 +31,7 @@ def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> N
         state: Where it stands: tensors and plain values.
 
     Raises:
-        CheckpointError: The disk refuses; an older checkpoint there is untouched.
+        ConfigurationError: The disk refuses; an older checkpoint there is left as it was.
     """
     buffer = io.BytesIO()
     torch.save({'format': FORMAT, 'identity': dict(identity), 'state': dict(state)}, buffer)

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import io
 import json
 import logging
-import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anytime_dnn_ros.datasets import Dataset, image_spec, read_dataset
+from anytime_dnn_ros.datasets import image_spec
 from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
-from anytime_dnn_ros.forge.augment import Augmentation
 from anytime_dnn_ros.forge.ladder_export import export_ladder
-from anytime_dnn_ros.forge.networks import NETWORKS, NetworkSpec, build, fit_width
+from anytime_dnn_ros.forge.networks import NETWORKS, build
 from anytime_dnn_ros.forge.normalisation import Normalisation
 from anytime_dnn_ros.forge.progress import TrainingProgress
+from anytime_dnn_ros.forge.recipe import PRECISIONS, WEIGHT_DECAY
 from anytime_dnn_ros.forge.rules import RULES, Rule, make_rule
-from anytime_dnn_ros.forge.staged import stage_macs
-from anytime_dnn_ros.forge.trainer import PRECISIONS, WEIGHT_DECAY, Recipe, Trainer
+from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
+from anytime_dnn_ros.forge.train_job import Job, check_places, read_job
+from anytime_dnn_ros.forge.trainer import Trainer
+from anytime_dnn_ros.ladder.bundle import Bundle
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 PARITY_IMAGES = 256
-CHECKPOINT, LOG = 'checkpoint.pt', 'log.csv'
+LICENCE = 'of the weights: what the training data allows'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,34 +123,6 @@ def _listed(entries: dict[str, str]) -> str:
     return '\n'.join(f'  {name:{width}}  {summary}' for name, summary in entries.items())
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training, asked for.
-
-    Attributes:
-        identity: What decides the weights that come out; a checkpoint must have the same.
-        early_stop: Epochs of patience; 0 = none.
-        command: For the bundle's provenance.
-    """
-
-    spec: NetworkSpec
-    rule: str
-    rule_options: dict[str, Any]
-    recipe: Recipe
-    dataset: Dataset
-    identity: dict[str, Any]
-    out: Path
-    resume: bool
-    early_stop: int
-    max_s: float
-    command: str
-
-    @property
-    def folder(self) -> Path:
-        """Where checkpoint and log are: a bundle's own folder holds nothing else."""
-        return self.out.with_name(f'{self.out.name}.train')
-
-
 def run(args: argparse.Namespace) -> int:
     """Trains, exports and tells.
 
@@ -157,10 +131,11 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.threads:
         torch.set_num_threads(args.threads)
+    check_places(args)
     job = read_job(args)
     fabric = make_fabric(args)
     try:
-        figures = fabric.launch(train, job)
+        figures = fabric.launch(partial(train, job=job))
     except KeyboardInterrupt:
         print(
             f'\nstopped; every whole epoch is in {job.folder}: give the same command with '
@@ -169,104 +144,8 @@ def run(args: argparse.Namespace) -> int:
         )
         raise
     if args.json and fabric.is_global_zero:
-        args.json.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
+        write_whole(args.json, (json.dumps(figures, indent=2) + '\n').encode())
     return 0
-
-
-def read_job(args: argparse.Namespace) -> Job:
-    """What the options ask for, checked, with the data read."""
-    dataset = read_dataset(args.data, size=args.size, limit=args.limit)
-    _, height, width, channels = dataset.train.pixels.shape
-    spec = NetworkSpec(
-        name=args.network,
-        image_shape=(channels, height, width),
-        num_classes=len(dataset.class_names),
-        width=args.width,
-        stages=args.stages,
-    )
-    if args.mmac is not None:
-        spec = fit_width(spec, args.mmac * 1e6)
-    recipe = Recipe(
-        epochs=args.epochs,
-        batch=args.batch,
-        learning_rate=args.lr,
-        seed=args.seed,
-        ema=args.ema,
-        weight_decay=args.weight_decay,
-        augmentation=augmentation(args.augment, channels),
-        precision=args.precision,
-    )
-    options = rule_options(args.rule_option)
-    if args.label_smoothing:
-        options['label_smoothing'] = args.label_smoothing
-    return Job(
-        spec=spec,
-        rule=args.rule,
-        rule_options=options,
-        recipe=recipe,
-        dataset=dataset,
-        identity={
-            **{f'network {key}': value for key, value in asdict(spec).items()},
-            'rule': args.rule,
-            **{f'rule {key}': value for key, value in options.items()},
-            **asdict(recipe),
-            'data': data_digest(dataset),
-        },
-        out=args.out.absolute(),
-        resume=args.resume,
-        early_stop=args.early_stop,
-        max_s=float('inf') if args.max_minutes is None else args.max_minutes * 60,
-        command=shlex.join(['anytime-dnn', *sys.argv[1:]]),
-    )
-
-
-def augmentation(text: str | None, channels: int) -> Augmentation:
-    """The augmentation that `--augment` asks for; None is the usual one for so many channels.
-
-    Raises:
-        ConfigurationError: The text has something else than `flip`, `pad=N` and `cutout=N`.
-    """
-    if text is None:
-        # He et al. (2016) for 32x32 colour; small gray images have a margin of their own.
-        return Augmentation(flip=True, pad=4 if channels == 3 else 2, cutout=0)
-    values = {'flip': 0, 'pad': 0, 'cutout': 0}
-    for word in [] if text == 'none' else text.split(','):
-        name, _, number = word.partition('=')
-        fits = word == 'flip' or (name in {'pad', 'cutout'} and number.isdecimal())
-        if not fits:
-            raise ConfigurationError(
-                f'--augment {text}: {word!r} is none of flip, pad=PIXELS, cutout=PIXELS; '
-                'give some of these with commas between, or none'
-            )
-        values[name] = int(number or 1)
-    return Augmentation(bool(values['flip']), values['pad'], values['cutout'])
-
-
-def rule_options(words: list[str]) -> dict[str, Any]:
-    """Settings of a rule from `NAME=VALUE` words; a value is a number, a list of them, or text.
-
-    Raises:
-        ConfigurationError: A word has no `=`.
-    """
-    options: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition('=')
-        if not equals:
-            raise ConfigurationError(f'--rule-option {word}: give NAME=VALUE')
-        try:
-            options[name.replace('-', '_')] = json.loads(text)
-        except ValueError:
-            options[name.replace('-', '_')] = text
-    return options
-
-
-def data_digest(dataset: Dataset) -> str:
-    """What the weights learn from, in 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for images in (dataset.train, dataset.validation):
-        digest.update(images.pixels)
-        digest.update(images.labels)
-    return digest.hexdigest()[:16]
 
 
 def make_fabric(args: argparse.Namespace) -> Fabric:
@@ -314,32 +193,68 @@ def train(fabric: Fabric, job: Job) -> dict[str, Any]:
         validation=job.dataset.validation,
         normalisation=normalisation,
     )
-    start = time.perf_counter()
-    first = fabric.is_global_zero
     if job.resume:
-        trainer.load_state_dict(checkpoint.load(job.folder / CHECKPOINT, job.identity))
-    elif first:
+        trainer.load_state_dict(checkpoint.load(job.checkpoint, job.identity))
+    elif fabric.is_global_zero:
+        _set_aside(job.checkpoint)
         _save(trainer, job)
     with TrainingProgress(
-        job.recipe.epochs, trainer.steps_per_epoch, done=trainer.epoch, quiet=not first
+        job.recipe.epochs,
+        trainer.steps_per_epoch,
+        done=trainer.epoch,
+        quiet=not fabric.is_global_zero,
     ) as progress:
         progress.say(
             f'{job.spec.name}, rule {job.rule}: {len(net)} stages of '
             f'{" ".join(f"{m / 1e6:.2f}" for m in macs)} MMAC, {sum(macs) / 1e6:.2f} together; '
             f'{len(job.dataset.train)} images to learn from, {len(job.dataset.validation)} to '
-            'validate'
+            f'validate, on {fabric.world_size} x {fabric.device}'
         )
-        longest_s = 0.0
-        while trainer.epoch < job.recipe.epochs:
-            begun = time.perf_counter()
-            if begun + longest_s - start > job.max_s:
-                progress.say(f'stopped by --max-minutes after {trainer.epoch} epochs')
-                break
-            progress.epoch(trainer.run_epoch(progress.step))
-            if first:
-                _save(trainer, job)
-            longest_s = max(longest_s, time.perf_counter() - begun)
-    return _export(trainer, rule, job, normalisation, macs) if first else {}
+        _run_epochs(fabric, trainer, job, progress)
+    net = trainer.result()
+    accuracies = trainer.accuracies(net)
+    if not fabric.is_global_zero:
+        return {}
+    bundle = _export(net, rule, job, normalisation)
+    print(f'bundle {bundle.path}, right on validation {_percent(accuracies)}')
+    seconds = sum(f.seconds for f in trainer.history)
+    images = len(trainer.history) * trainer.steps_per_epoch * job.recipe.batch
+    return {
+        'network': asdict(job.spec),
+        'rule': job.rule,
+        'options': job.identity,
+        'macs': stage_macs(net, job.spec.image_shape),
+        'validation_accuracies': accuracies,
+        'epochs': trainer.epoch,
+        'seconds': seconds,
+        'images_per_s': images / seconds if seconds else None,
+        'bundle': str(bundle.path),
+    }
+
+
+def _run_epochs(fabric: Fabric, trainer: Trainer, job: Job, progress: TrainingProgress) -> None:
+    start, longest_s = time.perf_counter(), 0.0
+    while not trainer.finished:
+        begun = time.perf_counter()
+        # Every process must stop at the same epoch.
+        if fabric.broadcast(begun + longest_s - start > job.max_s):
+            progress.say(
+                f'stopped by --max-minutes after {trainer.epoch} of {job.recipe.epochs} epochs; '
+                '--resume goes on'
+            )
+            return
+        progress.epoch(trainer.run_epoch(progress.step))
+        if fabric.is_global_zero:
+            _save(trainer, job)
+        longest_s = max(longest_s, time.perf_counter() - begun)
+    if trainer.epoch < job.recipe.epochs:
+        progress.say(f'stopped early: no epoch was better than epoch {trainer.best_epoch}')
+
+
+def _set_aside(file: Path) -> None:
+    """Keeps the checkpoint of an earlier training under another name."""
+    if file.exists():
+        file.replace(file.with_name(f'previous_{file.name}'))
 
 
 def _save(trainer: Trainer, job: Job) -> None:
@@ -357,38 +272,28 @@ def _save(trainer: Trainer, job: Job) -> None:
         (f.epoch, f.learning_rate, *f.losses, *f.accuracies, f.seconds, f.images_per_s)
         for f in trainer.history
     )
-    checkpoint.save(job.folder / CHECKPOINT, job.identity, trainer.state_dict())
-    checkpoint.write_whole(job.folder / LOG, rows.getvalue().encode())
+    checkpoint.save(job.checkpoint, job.identity, trainer.state_dict())
+    write_whole(job.log, rows.getvalue().encode())
 
 
-def _export(
-    trainer: Trainer, rule: Rule, job: Job, normalisation: Normalisation, macs: list[int]
-) -> dict[str, Any]:
-    validation = job.dataset.validation
-    bundle = export_ladder(
-        trainer.scored_net,
+def _export(net: StagedNet, rule: Rule, job: Job, normalisation: Normalisation) -> Bundle:
+    train, validation = job.dataset.train, job.dataset.validation
+    return export_ladder(
+        net,
         job.out,
         normalisation=normalisation,
-        combine=rule.combine(len(macs)),
+        combine=rule.combine(len(net)),
         image=image_spec(job.spec.image_shape[0]),
         class_names=job.dataset.class_names,
         parity_pixels=validation.pixels[:PARITY_IMAGES],
         provenance={
             'command': job.command,
-            'data': f'{job.dataset.train.name}, validated on {validation.name}',
-            'licence': 'the weights: as their training data allows',
+            'data': f'trained on {train.name} ({len(train)} images), validated on '
+            f'{validation.name} ({len(validation)} images)',
+            'licence': LICENCE,
         },
     )
-    last = trainer.history[-1]
-    print(f'bundle {bundle.path}')
-    return {
-        'network': asdict(job.spec),
-        'rule': job.rule,
-        'options': job.identity,
-        'macs': macs,
-        'validation_accuracies': last.accuracies,
-        'epochs': trainer.epoch,
-        'seconds': sum(f.seconds for f in trainer.history),
-        'images_per_s': last.images_per_s,
-        'bundle': str(bundle.path),
-    }
+
+
+def _percent(shares: tuple[float, ...]) -> str:
+    return ' '.join(f'{100 * share:.1f}' for share in shares) + ' %'

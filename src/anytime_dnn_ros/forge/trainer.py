@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
-from anytime_dnn_ros.forge.augment import Augmentation
 from anytime_dnn_ros.forge.normalisation import Normalisation
+from anytime_dnn_ros.forge.recipe import MOMENTUM, Recipe, learning_rate, parameter_groups
 from anytime_dnn_ros.forge.rules import Rule
+from anytime_dnn_ros.forge.rules.snapshot import snapshot_ladder
 from anytime_dnn_ros.forge.staged import StagedNet
 
 if TYPE_CHECKING:
@@ -29,49 +30,11 @@ if TYPE_CHECKING:
     from anytime_dnn_ros.datasets import Images
 
 Weights = dict[str, Tensor]
-# SGD as in the papers of the networks (ResNet, MSDNet).
-MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
-# Share of all steps over which the learning rate rises (Goyal et al., 2017: 5 of 90 epochs).
-WARMUP_SHARE = 0.05
 EVALUATION_BATCH = 500
-PRECISIONS = ('bf16-mixed', '32-true')
 
 
 class TrainingError(AnytimeError):
     """A training cannot go on."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What decides, with network, rule and data, the weights that come out.
-
-    Attributes:
-        batch: Images per step, over all processes together.
-        learning_rate: At the top of the cosine.
-        ema: Decay per step of the average of the weights that is scored and exported; 0 = none.
-        precision: One of `PRECISIONS`.
-    """
-
-    epochs: int
-    augmentation: Augmentation
-    batch: int = 128
-    learning_rate: float = 0.1
-    seed: int = 0
-    ema: float = 0.0
-    weight_decay: float = WEIGHT_DECAY
-    precision: str = 'bf16-mixed'
-
-    def __post_init__(self) -> None:
-        for name, fits, mend in (
-            ('epochs', self.epochs >= 1, 'at least 1'),
-            ('batch', self.batch >= 1, 'at least 1'),
-            ('learning_rate', self.learning_rate > 0, 'more than 0'),
-            ('ema', 0 <= self.ema < 1, '0 (none) or a decay below 1, such as 0.999'),
-            ('weight_decay', self.weight_decay >= 0, 'at least 0'),
-            ('precision', self.precision in PRECISIONS, f'one of {", ".join(PRECISIONS)}'),
-        ):
-            if not fits:
-                raise ConfigurationError(f'{name} is {getattr(self, name)}; give {mend}')
 
 
 @dataclass(frozen=True)
@@ -100,30 +63,6 @@ class EpochFigures:
         return sum(self.accuracies) / len(self.accuracies)
 
 
-def learning_rate(step: int, steps: int, peak: float, cycles: int = 1) -> float:
-    """Cosine from `peak` towards 0 in each cycle, with a linear warm-up before the first.
-
-    Args:
-        step: From 0.
-        steps: Of the whole training.
-        peak: At the top.
-        cycles: How many times it falls (Loshchilov & Hutter, "SGDR", ICLR 2017).
-    """
-    cycle_steps = steps / cycles
-    fall = 0.5 * (1 + math.cos(math.pi * (step % cycle_steps) / cycle_steps))
-    rise = min(1.0, (step + 1) / max(1.0, steps * WARMUP_SHARE))
-    return peak * rise * fall
-
-
-def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights decay; biases, BatchNorm's and other vectors do not."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    return [
-        {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': weight_decay},
-        {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
-    ]
-
-
 class Trainer:
     """A network in training.
 
@@ -141,6 +80,7 @@ class Trainer:
         epoch: Whole epochs done.
         history: Figures of each.
         snapshots: The weights at the end of each cycle, if the rule has more than one.
+        best: The weights of the best epoch, if the recipe has patience.
         steps_per_epoch: The images beyond the last whole batch sit out.
 
     Raises:
@@ -182,6 +122,7 @@ class Trainer:
         self.epoch = 0
         self.history: list[EpochFigures] = []
         self.snapshots: list[Weights] = []
+        self.best: Weights | None = None
 
     def _check_fit(self, count: int) -> None:
         recipe, rule, world = self._recipe, self._rule, self._fabric.world_size
@@ -195,6 +136,10 @@ class Trainer:
                 f'{world} processes cannot share a batch of {recipe.batch} evenly; give a --batch '
                 f'divisible by {world}'
             )
+        if recipe.patience and rule.cycles > 1:
+            raise ConfigurationError(
+                f'rule {rule.name} needs all its {rule.cycles} cycles; leave out --early-stop'
+            )
         if recipe.epochs % rule.cycles:
             raise ConfigurationError(
                 f'{recipe.epochs} epochs cannot be shared by the {rule.cycles} cycles of rule '
@@ -204,7 +149,30 @@ class Trainer:
     @property
     def scored_net(self) -> StagedNet:
         """The network whose answers count: the average of the weights where one is kept."""
-        return self.net if self._average is None else self._average
+        net: StagedNet = self.net if self._average is None else self._average
+        return net
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch of the highest score; 0 before there is one."""
+        return max(self.history, key=lambda f: f.score).epoch if self.history else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or patience is at its end."""
+        patience = self._recipe.patience or self._recipe.epochs
+        return self.epoch >= min(self._recipe.epochs, self.best_epoch + patience)
+
+    def result(self) -> StagedNet:
+        """What the training came to: the newest weights, the best, or a ladder of snapshots."""
+        if len(self.snapshots) > 1:
+            return snapshot_ladder([self._with_weights(weights) for weights in self.snapshots])
+        return self.scored_net if self.best is None else self._with_weights(self.best)
+
+    def _with_weights(self, weights: Weights) -> StagedNet:
+        net: StagedNet = copy.deepcopy(self.scored_net)
+        net.load_state_dict(weights)
+        return net
 
     def run_epoch(self, on_step: Callable[[int], None] = lambda _: None) -> EpochFigures:
         """Trains one epoch and scores it.
@@ -229,13 +197,15 @@ class Trainer:
             epoch=self.epoch,
             learning_rate=rate,
             losses=losses,
-            accuracies=self.accuracies(),
+            accuracies=self.accuracies(self.scored_net),
             seconds=seconds,
             images_per_s=self.steps_per_epoch * self._recipe.batch / seconds,
         )
         self.history.append(figures)
         if self._rule.cycles > 1 and self.epoch % (self._recipe.epochs // self._rule.cycles) == 0:
-            self.snapshots.append(copied_weights(self.scored_net))
+            self.snapshots.append(_copied_weights(self.scored_net))
+        if self._recipe.patience and self.best_epoch == self.epoch:
+            self.best = _copied_weights(self.scored_net)
         return figures
 
     def _rate(self, step: int) -> float:
@@ -291,8 +261,8 @@ class Trainer:
     def _average_gradients(self) -> None:
         """One message for all gradients.
 
-        DistributedDataParallel would miss the gradients that a rule writes by itself, and stop at
-        the paths that drop-path leaves out.
+        DistributedDataParallel would not see the gradients that a rule writes by itself, and would
+        stop at the paths that drop-path leaves out.
         """
         if self._fabric.world_size == 1:
             return
@@ -308,9 +278,9 @@ class Trainer:
         return mean
 
     @torch.inference_mode()  # type: ignore[untyped-decorator] # torch is not typed here
-    def accuracies(self) -> tuple[float, ...]:
-        """Share of the validation images that each exit's answer names right, 0..1."""
-        net = self.scored_net.eval()
+    def accuracies(self, net: StagedNet) -> tuple[float, ...]:
+        """Share of the validation images that each answer of a network names right, 0..1."""
+        net.eval()
         right = torch.zeros(len(net), device=self._fabric.device)
         batches = zip(
             self._validation_pixels.split(EVALUATION_BATCH),
@@ -322,8 +292,8 @@ class Trainer:
                 logits = net(self._normalisation.apply(pixels))
             answers = torch.stack(self._rule.answers(logits))
             right += (answers.argmax(2) == labels).sum(1)
-        total = self._mean_of_processes(right) * self._fabric.world_size
-        return tuple((total / self._validation_count).tolist())
+        total: Tensor = self._fabric.all_reduce(right, reduce_op='sum')
+        return tuple(count / self._validation_count for count in total.tolist())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a training needs to go on: tensors and plain values."""
@@ -335,6 +305,7 @@ class Trainer:
             'rule': self._rule.state_dict(),
             'history': [asdict(figures) for figures in self.history],
             'snapshots': self.snapshots,
+            'best': self.best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -346,10 +317,10 @@ class Trainer:
         self._optimiser.load_state_dict(state['optimiser'])
         self._rule.load_state_dict(state['rule'])
         self.history = [EpochFigures(**figures) for figures in state['history']]
-        self.snapshots = state['snapshots']
+        self.snapshots, self.best = state['snapshots'], state['best']
 
 
-def copied_weights(net: nn.Module) -> Weights:
+def _copied_weights(net: nn.Module) -> Weights:
     """A copy of a network's state on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
 

@@ -1,0 +1,181 @@
+"""What `anytime-dnn train` is asked for: from options to one training, its data read."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anytime_dnn_ros.datasets import Dataset, read_dataset
+from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.evaluate.whole_file import check_can_write
+from anytime_dnn_ros.forge.augment import Augmentation
+from anytime_dnn_ros.forge.networks import NetworkSpec, fit_width
+from anytime_dnn_ros.forge.recipe import Recipe
+from anytime_dnn_ros.ladder.bundle import MANIFEST_FILE
+
+# As in the manifest's schema.
+BUNDLE_NAME = '[A-Za-z0-9][A-Za-z0-9_.-]*'
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, asked for.
+
+    Attributes:
+        identity: What decides the weights that come out; a checkpoint must have the same.
+        resume: Go on from the checkpoint.
+        max_s: Wall time that no epoch may end after, seconds.
+        command: For the bundle's provenance.
+    """
+
+    spec: NetworkSpec
+    rule: str
+    rule_options: dict[str, Any]
+    recipe: Recipe
+    dataset: Dataset
+    identity: dict[str, Any]
+    out: Path
+    resume: bool
+    max_s: float
+    command: str
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoint and log are: a bundle's own folder holds nothing else."""
+        return train_folder(self.out)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last whole epoch."""
+        return self.folder / 'checkpoint.pt'
+
+    @property
+    def log(self) -> Path:
+        """One line per epoch."""
+        return self.folder / 'log.csv'
+
+
+def train_folder(out: Path) -> Path:
+    """The folder beside a bundle for what its training leaves."""
+    return out.with_name(f'{out.name}.train')
+
+
+def read_job(args: argparse.Namespace) -> Job:
+    """What the options ask for, checked, with the data read."""
+    dataset = read_dataset(args.data, size=args.size, limit=args.limit)
+    _, height, width, channels = dataset.train.pixels.shape
+    spec = NetworkSpec(
+        name=args.network,
+        image_shape=(channels, height, width),
+        num_classes=len(dataset.class_names),
+        width=args.width,
+        stages=args.stages,
+    )
+    if args.mmac is not None:
+        spec = fit_width(spec, args.mmac * 1e6)
+    recipe = Recipe(
+        epochs=args.epochs,
+        batch=args.batch,
+        learning_rate=args.lr,
+        seed=args.seed,
+        ema=args.ema,
+        weight_decay=args.weight_decay,
+        patience=args.early_stop,
+        augmentation=augmentation(args.augment, channels),
+        precision=args.precision,
+    )
+    options = rule_options(args.rule_option)
+    if args.label_smoothing:
+        options['label_smoothing'] = args.label_smoothing
+    return Job(
+        spec=spec,
+        rule=args.rule,
+        rule_options=options,
+        recipe=recipe,
+        dataset=dataset,
+        identity={
+            **{f'network {key}': value for key, value in asdict(spec).items()},
+            'rule': args.rule,
+            **{f'rule {key}': value for key, value in options.items()},
+            **asdict(recipe),
+            'data': data_digest(dataset),
+        },
+        out=args.out.absolute(),
+        resume=args.resume,
+        max_s=float('inf') if args.max_minutes is None else args.max_minutes * 60,
+        command=shlex.join(['anytime-dnn', *sys.argv[1:]]),
+    )
+
+
+def augmentation(text: str | None, channels: int) -> Augmentation:
+    """The augmentation that `--augment` asks for; None is the usual one for so many channels.
+
+    Raises:
+        ConfigurationError: The text has something else than `flip`, `pad=N` and `cutout=N`.
+    """
+    if text is None:
+        # He et al. (2016) for 32x32 colour; small gray images have a margin of their own.
+        return Augmentation(flip=True, pad=4 if channels == 3 else 2, cutout=0)
+    values = {'flip': 0, 'pad': 0, 'cutout': 0}
+    for word in [] if text == 'none' else text.split(','):
+        name, _, number = word.partition('=')
+        fits = word == 'flip' or (name in {'pad', 'cutout'} and number.isdecimal())
+        if not fits:
+            raise ConfigurationError(
+                f'--augment {text}: {word!r} is none of flip, pad=PIXELS, cutout=PIXELS; '
+                'give some of these with commas between, or none'
+            )
+        values[name] = int(number or 1)
+    return Augmentation(bool(values['flip']), values['pad'], values['cutout'])
+
+
+def rule_options(words: list[str]) -> dict[str, Any]:
+    """Settings of a rule from `NAME=VALUE` words; a value is a number, a list of them, or text.
+
+    Raises:
+        ConfigurationError: A word has no `=`.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition('=')
+        if not equals:
+            raise ConfigurationError(f'--rule-option {word}: give NAME=VALUE')
+        try:
+            options[name.replace('-', '_')] = json.loads(text)
+        except ValueError:
+            options[name.replace('-', '_')] = text
+    return options
+
+
+def data_digest(dataset: Dataset) -> str:
+    """What the weights learn from, in 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for images in (dataset.train, dataset.validation):
+        digest.update(np.ascontiguousarray(images.pixels).data)
+        digest.update(np.ascontiguousarray(images.labels).data)
+    return digest.hexdigest()[:16]
+
+
+def check_places(args: argparse.Namespace) -> None:
+    """What can be written after hours must be writable now."""
+    if not re.fullmatch(BUNDLE_NAME, args.out.name):
+        raise ConfigurationError(
+            f'--out {args.out}: the folder names the bundle: give one of letters, digits, _ . - '
+            'that begins with a letter or digit'
+        )
+    if args.out.exists() and not (args.out / MANIFEST_FILE).exists():
+        raise ConfigurationError(
+            f'--out {args.out} is there and is no bundle; choose another folder or remove it'
+        )
+    check_can_write(train_folder(args.out) / 'checkpoint.pt')
+    if args.json:
+        check_can_write(args.json)
