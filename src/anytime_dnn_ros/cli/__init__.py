@@ -39,6 +39,15 @@ COMMANDS = {
     'ensemble': Command(
         'anytime_dnn_ros.forge.ensemble', 'build a ladder bundle from pretrained nets', 'forge'
     ),
+    'train': Command(
+        'anytime_dnn_ros.forge.train', 'train a network and leave a ladder bundle', 'forge'
+    ),
+    'calibrate': Command(
+        'anytime_dnn_ros.evaluate.calibrate', 'count how good each answer of a bundle is', 'forge'
+    ),
+    'report': Command(
+        'anytime_dnn_ros.evaluate.report', 'accuracy of bundles against cost and time', 'forge'
+    ),
     'inspect': Command('anytime_dnn_ros.cli.inspection', 'show and check a ladder bundle'),
     'doctor': Command('anytime_dnn_ros.cli.doctor', 'say what this machine lacks for the nodes'),
 }
