@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,12 +25,12 @@ from anytime_dnn_ros.datasets.images import (
 from anytime_dnn_ros.datasets.split import stratified_choice, training_split
 from anytime_dnn_ros.ladder.frame_fit import fit_frame
 
-SUFFIXES = frozenset(
-    ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.pnm')
-)
+SUFFIXES = ('jpg', 'jpeg', 'png', 'bmp', 'webp', 'tif', 'tiff', 'ppm', 'pgm', 'pnm')
 LAYOUT = 'train/<class>/<image> and test/<class>/<image>'
 # A photo of 100 megapixels is smaller; what claims more inside a ZIP is a bomb.
 MAX_FILE_BYTES = 256 * 2**20
+# What macOS packs beside the files.
+MACOS_FOLDER = '__MACOSX'
 # Work for one thread at a time: small enough that Ctrl-C is quick.
 BLOCK = 64
 NAMES_IN_A_MESSAGE = 5
@@ -40,15 +41,17 @@ class _Tree:
     """A folder or ZIP file: what is in it, and how to read it.
 
     Attributes:
-        folders: All folders below the root, as POSIX paths relative to it.
-        files: All files, likewise.
+        names: POSIX paths of all files and folders below the root, sorted; a folder's ends in /.
         read: Content of one of the files.
     """
 
     where: str
-    folders: frozenset[str]
-    files: tuple[str, ...]
+    names: tuple[str, ...]
     read: Callable[[str], bytes]
+
+    def has(self, part: str) -> bool:
+        """Whether there is a folder of that name."""
+        return any(name.startswith(f'{part}/') for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def read(
     """Reads a folder or ZIP file of images; see `read_dataset`."""
     with _open_folder(path) if path.is_dir() else _open_zip(path) as tree:
         train = _list_part(tree, 'train')
-        test = _list_part(tree, 'test') if 'test' in tree.folders else None
+        test = _list_part(tree, 'test') if tree.has('test') else None
         if test is not None and test.class_names != train.class_names:
             differing = sorted(set(train.class_names) ^ set(test.class_names))
             raise DatasetError(
@@ -94,10 +97,13 @@ def read(
 
 @contextmanager
 def _open_folder(path: Path) -> Iterator[_Tree]:
-    entries = sorted(path.rglob('*'))
-    folders = frozenset(p.relative_to(path).as_posix() for p in entries if p.is_dir())
-    files = tuple(p.relative_to(path).as_posix() for p in entries if p.is_file())
-    yield _Tree(str(path), folders, files, lambda name: (path / name).read_bytes())
+    names = []
+    # Class folders are often links to where the data lies.
+    for folder, _, files in os.walk(path, followlinks=True):
+        prefix = '' if Path(folder) == path else f'{Path(folder).relative_to(path).as_posix()}/'
+        names.append(prefix)
+        names.extend(prefix + file for file in files)
+    yield _Tree(str(path), tuple(sorted(names)), lambda name: (path / name).read_bytes())
 
 
 @contextmanager
@@ -109,45 +115,42 @@ def _open_zip(path: Path) -> Iterator[_Tree]:
             f'{path} cannot be read ({error}); give a folder or ZIP file with {LAYOUT}'
         ) from error
     with archive:
-        infos = archive.infolist()
-        bomb = next((info for info in infos if info.file_size > MAX_FILE_BYTES), None)
-        if bomb is not None:
-            raise DatasetError(
-                f'{path}: {bomb.filename!r} claims {bomb.file_size / 1e6:.0f} MB, and no image '
-                f'may have more than {MAX_FILE_BYTES / 1e6:.0f}; take it out of the ZIP file'
-            )
-        files = tuple(sorted(info.filename for info in infos if not info.is_dir()))
-        names = (PurePosixPath(info.filename) for info in infos)
-        folders = {p.as_posix() for name in names for p in name.parents}
-        folders |= {info.filename.rstrip('/') for info in infos if info.is_dir()}
-        yield _Tree(str(path), frozenset(folders), files, archive.read)
+        for info in archive.infolist():
+            # zipfile never unpacks more than the size that the entry claims.
+            if info.file_size > MAX_FILE_BYTES:
+                raise DatasetError(
+                    f'{path}: {info.filename!r} claims {info.file_size / 1e6:.0f} MB, and no '
+                    f'image may have more than {MAX_FILE_BYTES / 1e6:.0f}; take it out'
+                )
+        names = archive.namelist()
+        tops = {name.split('/')[0] for name in names} - {MACOS_FOLDER}
+        # Many archives hold everything in one folder of their own name.
+        root = f'{tops.pop()}/' if len(tops) == 1 and not tops & {'train', 'test'} else ''
+        inside = sorted(name[len(root) :] for name in names if name.startswith(root))
+        yield _Tree(str(path), tuple(inside), lambda name: archive.read(root + name))
 
 
 def _list_part(tree: _Tree, part: str) -> _Part:
-    classes = sorted(
-        folder.split('/')[1]
-        for folder in tree.folders
-        if folder.startswith(f'{part}/') and folder.count('/') == 1 and '/.' not in folder
-    )
-    if not classes:
-        raise DatasetError(f'{tree.where} has no class folder in {part}/; give {LAYOUT}')
-    if len(classes) < 2:
-        raise DatasetError(f'{tree.where}: {part}/ has one class, {classes[0]}; give two or more')
-    number = {name: label for label, name in enumerate(classes)}
-    files = [
+    # A name below a class has two slashes or more, that of an empty class folder its own second.
+    names = [
         name
-        for name in tree.files
-        if name.startswith(f'{part}/')
-        and name.count('/') > 1
-        and PurePosixPath(name).suffix.lower() in SUFFIXES
-        and '/.' not in name
+        for name in tree.names
+        if name.startswith(f'{part}/') and name.count('/') > 1 and '/.' not in name
     ]
+    classes = sorted({name.split('/')[1] for name in names})
+    if len(classes) < 2:
+        raise DatasetError(
+            f'{tree.where} has {len(classes)} class folders in {part}/; give {LAYOUT}, and two '
+            'classes or more'
+        )
+    number = {name: label for label, name in enumerate(classes)}
+    files = [name for name in names if name.rpartition('.')[2].lower() in SUFFIXES]
     labels = np.array([number[name.split('/')[1]] for name in files], np.int64)
     counts = np.bincount(labels, minlength=len(classes))
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
         raise DatasetError(
-            f'{tree.where}: no image ({", ".join(sorted(SUFFIXES))}) in '
+            f'{tree.where}: no image (.{", .".join(SUFFIXES)}) in '
             f'{", ".join(f"{part}/{name}" for name in empty)}; put images there or remove the '
             'class folder from train/ and test/'
         )
@@ -193,7 +196,9 @@ def _decode(
             image = _decoded(tree, name)
             if image is None:
                 broken.append(name)
-            elif fit or image.shape == shape:
+            elif image.shape == shape:
+                cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=buffer)
+            elif fit:
                 fit_frame(image, 'bgr', buffer, spec)
             else:
                 odd.append(f'{name} ({image.shape[0]}x{image.shape[1]})')

@@ -58,6 +58,10 @@ class Normalisation:
         Returns:
             float32 [N, C, H, W], in memory channels_last.
         """
+        count, height, width, channels = pixels.shape
         scale = torch.tensor([1 / s for s in self.std], device=pixels.device)
         shift = torch.tensor(self.mean, device=pixels.device) * -scale
-        return torch.addcmul(shift, pixels.float(), scale).permute(0, 3, 1, 2)
+        # Whole rows at once: over a last dimension of 3 the same sum takes five times as long.
+        rows = pixels.reshape(count, height, width * channels).float()
+        rows = torch.addcmul(shift.repeat(width), rows, scale.repeat(width))
+        return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
