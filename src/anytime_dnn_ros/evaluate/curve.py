@@ -17,6 +17,8 @@ from anytime_dnn_ros.evaluate.exit_probabilities import (
 )
 from anytime_dnn_ros.evaluate.monotone import monotone_violations
 from anytime_dnn_ros.ladder.bundle import Bundle
+from anytime_dnn_ros.quality.exit_fitting import probabilities_at
+from anytime_dnn_ros.quality.exit_rules import simulate
 from anytime_dnn_ros.quality.temperature import expected_calibration_error
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 
@@ -74,6 +76,21 @@ class Exit:
 
 
 @dataclass(frozen=True)
+class RulePoint:
+    """What one of the bundle's exit rules costs and gives on these images.
+
+    Attributes:
+        rule: Its name.
+        mean_macs: Multiply-accumulates per image, all stages up to its exit counted.
+        top1: Share of right answers, 0..1.
+    """
+
+    rule: str
+    mean_macs: float
+    top1: float
+
+
+@dataclass(frozen=True)
 class LadderCurve:
     """A ladder measured on one set of images.
 
@@ -83,6 +100,7 @@ class LadderCurve:
         monotone_violations_calibrated: The same at the bundle's temperatures, if it has them.
         reliability: One per exit, at temperature 1.
         reliability_calibrated: One per exit, at the bundle's temperatures, if it has them.
+        exit_rules: Each of the bundle's exit rules; none where it has none.
     """
 
     name: str
@@ -94,6 +112,7 @@ class LadderCurve:
     monotone_violations_calibrated: dict[str, float] | None
     reliability: tuple[Reliability, ...]
     reliability_calibrated: tuple[Reliability, ...] | None
+    exit_rules: tuple[RulePoint, ...]
 
     def area(self, budget: Budget, cost: Cost) -> float:
         """Mean accuracy over a budget, 0..1; see `area_under_curve`."""
@@ -177,6 +196,20 @@ def measure_curve(
         monotone_violations_calibrated=monotone_violations(fitted.true, right) if fitted else None,
         reliability=_reliabilities(plain, right),
         reliability_calibrated=_reliabilities(fitted, right) if fitted else None,
+        exit_rules=_rule_points(bundle, scores, labels),
+    )
+
+
+def _rule_points(
+    bundle: Bundle, scores: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[RulePoint, ...]:
+    if bundle.quality is None or not bundle.quality.exit_rules:
+        return ()
+    macs = [stage.macs for stage in bundle.manifest.stages]
+    probabilities = probabilities_at(scores, [s.temperature for s in bundle.quality.stages])
+    return tuple(
+        RulePoint(rule.rule, *simulate(rule.weights, probabilities, labels, macs))
+        for rule in bundle.quality.exit_rules
     )
 
 

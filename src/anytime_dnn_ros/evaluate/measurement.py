@@ -158,6 +158,7 @@ def figures(measurement: Measurement) -> dict[str, Any]:
                 'monotone_violations_calibrated': ladder.monotone_violations_calibrated,
                 'timed_images': timed,
                 'exits': [asdict(e) for e in ladder.exits],
+                'exit_rules': [asdict(rule) for rule in ladder.exit_rules],
             }
             for ladder, timed in zip(m.ladders, m.timed_images, strict=True)
         ],

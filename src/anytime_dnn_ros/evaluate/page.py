@@ -15,6 +15,7 @@ from anytime_dnn_ros.evaluate.plots import (
     monotone_figure,
     reliability_figure,
     rendered,
+    rule_figure,
 )
 
 PAGE = """<!doctype html>
@@ -46,6 +47,7 @@ until that answer was out, also what a contract ladder computes twice.</p>
 <p>NLL is the mean of -log p(true class) in nats; ECE the expected calibration error over 15 equal
 bins of confidence; both at temperature 1 and at the bundle's own temperatures.</p>
 {exits}
+{rules}
 <h2>Later is worse</h2>
 <p>Images whose probability of the true class falls from some exit to a later one by more than
 so much (temperature 1), and images answered right at some exit and wrong at a later one.</p>
@@ -58,6 +60,12 @@ much.</p>
 <footer>{versions}</footer>
 </body></html>
 """
+
+RULES_LEAD = (
+    "Each image leaves at the exit where a rule of the bundle's quality data says its answer is "
+    'good enough; one point per threshold. Simulated on these images, the thresholds are from '
+    'others.'
+)
 
 
 def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
@@ -81,6 +89,12 @@ def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
         curves=_svg(curve_figure(m.ladders, m.title, m.macs, m.times_ms)),
         exits=''.join(
             f'<h3>{escape(ladder.name)}</h3>{_table(exit_rows(ladder))}' for ladder in m.ladders
+        ),
+        rules=''.join(
+            f'<h2>Exit rules: {escape(ladder.name)}</h2><p>{RULES_LEAD}</p>'
+            f'{_svg(rule_figure(ladder))}'
+            for ladder in m.ladders
+            if ladder.exit_rules
         ),
         monotone=_svg(monotone_figure(m.ladders)),
         violations=_table(violation_rows(m.ladders)),

@@ -138,6 +138,32 @@ def reliability_figure(ladder: LadderCurve) -> Figure:
     return figure
 
 
+def rule_figure(ladder: LadderCurve) -> Figure:
+    """What leaving early by a rule of the bundle gives, beside the exits themselves."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.0))
+        axes = figure.subplots()
+        end = ladder.exits[-1].macs_sequential
+        look = {'color': '#52606d', 'marker': '|', 'label': 'every image to the same exit'}
+        _draw_steps(axes, ladder, 'macs_sequential', end, look)
+        names = list(dict.fromkeys(point.rule for point in ladder.exit_rules))
+        for name, style in zip(names, _looks(len(names)), strict=True):
+            points = [p for p in ladder.exit_rules if p.rule == name]
+            axes.plot(
+                [p.mean_macs / MMAC for p in points],
+                [PERCENT * p.top1 for p in points],
+                label=name.replace('_', ' '),
+                lw=1.3,
+                markersize=5,
+                **style,
+            )
+        axes.set_xlabel('mean sequential cost per image (MMAC)')
+        axes.set_ylabel('accuracy (top-1, %)')
+        axes.legend(loc='lower right', frameon=False)
+        figure.set_layout_engine('constrained')
+    return figure
+
+
 def monotone_figure(ladders: Sequence[LadderCurve]) -> Figure:
     """Bars of the images whose later answer is worse, by how much worse, per ladder."""
     keys = [*(f'p_true_falls_over_{d:g}' for d in FALLS), 'right_then_wrong']
