@@ -3,7 +3,15 @@ import json
 import pytest
 
 from anytime_dnn_ros.errors import BundleError
-from anytime_dnn_ros.ladder.manifest import manifest_from_json, manifest_to_json
+from anytime_dnn_ros.ladder.manifest import (
+    ExitRule,
+    Quality,
+    StageQuality,
+    manifest_from_json,
+    manifest_to_json,
+    quality_from_json,
+    quality_to_json,
+)
 from ladders import make_ladder
 
 
@@ -78,3 +86,36 @@ def test_a_missing_answer_output_is_refused(manifest):
     document['stages'][-1]['answer'] = 'nothing'
     with pytest.raises(BundleError, match='must have its answer'):
         manifest_from_json(json.dumps(document))
+
+
+RULE = ExitRule('entropy', 2.5e6, 0.75, ((0.5, 0.0, 0.0, -1.0), (-1.0, 0.0, 0.0, 0.0)))
+STAGES = (StageQuality(1.5, 0.5), StageQuality(1.0, None), StageQuality(0.7, 0.9))
+
+
+@pytest.mark.parametrize('rules', [(), (RULE,), (RULE, RULE)])
+def test_quality_read_back_is_the_quality_written(rules):
+    quality = Quality('made up [\n with brackets ]', True, STAGES, rules)
+    assert quality_from_json(quality_to_json(quality), 3) == quality
+
+
+def test_quality_without_exit_rules_is_still_read():
+    document = json.loads(quality_to_json(Quality('old', True, STAGES)))
+    del document['exit_rules']
+    assert quality_from_json(json.dumps(document), 3).exit_rules == ()
+
+
+@pytest.mark.parametrize(
+    ('change', 'match'),
+    [
+        (put('guess', 'exit_rules', 0, 'rule'), r'schema at \$.exit_rules\[0\].rule'),
+        (put([[1, 2, 3]] * 2, 'exit_rules', 0, 'weights'), r'weights\[0\]'),
+        (put([[1, 2, 3, 4]], 'exit_rules', 0, 'weights'), r"'entropy' has 1 rows.*\(2\)"),
+        (put(1.2, 'exit_rules', 0, 'accuracy'), r'exit_rules\[0\].accuracy'),
+        (drop('exit_rules', 0, 'mean_macs'), r'exit_rules\[0\]'),
+    ],
+)
+def test_an_exit_rule_that_does_not_fit_is_refused(change, match):
+    document = json.loads(quality_to_json(Quality('made up', True, STAGES, (RULE,))))
+    change(document)
+    with pytest.raises(BundleError, match=match):
+        quality_from_json(json.dumps(document), 3, 'here.json')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -13,6 +14,7 @@ import jsonschema
 from anytime_dnn_ros.errors import BundleError
 
 CombineRule = Literal['last', 'product', 'average', 'stack']
+ExitRuleName = Literal['entropy', 'max_softmax', 'learned']
 IMAGE_SOURCE = 'image'
 
 
@@ -112,17 +114,38 @@ class StageQuality:
 
 
 @dataclass(frozen=True)
+class ExitRule:
+    """When an answer is good enough to leave with; see `quality/exit_rules.py`.
+
+    Attributes:
+        rule: How its numbers were found.
+        mean_macs: Multiply-accumulates per image when this rule decides, counted on data.
+        accuracy: Share of right answers then, 0..1.
+        weights: Per stage but the last: a constant, and what multiplies the answer's largest
+            probability, its margin over the second, and its normalised entropy. Leave where the
+            sum is not negative.
+    """
+
+    rule: ExitRuleName
+    mean_macs: float
+    accuracy: float
+    weights: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
 class Quality:
     """A bundle's `quality.json`.
 
     Attributes:
         data: Which data the figures were counted on.
         held_out: False where the weights may have seen that data; accuracy is then not declared.
+        exit_rules: Of each name, rising in cost and accuracy.
     """
 
     data: str
     held_out: bool
     stages: tuple[StageQuality, ...] = field(default_factory=tuple)
+    exit_rules: tuple[ExitRule, ...] = ()
     schema_version: int = 1
 
 
@@ -262,9 +285,23 @@ def quality_from_json(text: str, num_stages: int, where: str = 'quality.json') -
             f'{where} describes {len(doc["stages"])} stages, the manifest {num_stages}; '
             'calibrate the bundle again'
         )
-    return Quality(**{**doc, 'stages': tuple(StageQuality(**stage) for stage in doc['stages'])})
+    rules = tuple(
+        ExitRule(**{**rule, 'weights': tuple(tuple(map(float, row)) for row in rule['weights'])})
+        for rule in doc.get('exit_rules', ())
+    )
+    for rule in rules:
+        if len(rule.weights) != num_stages - 1:
+            raise BundleError(
+                f'{where}: an exit rule {rule.rule!r} has {len(rule.weights)} rows of weights, '
+                f'not one per stage but the last ({num_stages - 1}); calibrate the bundle again'
+            )
+    stages = tuple(StageQuality(**stage) for stage in doc['stages'])
+    return Quality(**{**doc, 'stages': stages, 'exit_rules': rules})
 
 
 def quality_to_json(quality: Quality) -> str:
     """The quality data as JSON text."""
-    return json.dumps(asdict(quality), indent=2) + '\n'
+    text = json.dumps(asdict(quality), indent=2)
+    # A row of numbers is one line, else a file of exit rules is thousands of them.
+    rows = re.compile(r'\[\n[^][{}]+\]')
+    return rows.sub(lambda row: re.sub(r'\s*\n\s*', ' ', row[0]), text) + '\n'
