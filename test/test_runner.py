@@ -10,6 +10,7 @@ import pytest
 from anytime_dnn_ros.engines.base import StageCancelledError
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.errors import EngineError, ImageError
+from anytime_dnn_ros.ladder.manifest import ExitRule
 from anytime_dnn_ros.planner import Goals, StopReason
 from anytime_dnn_ros.runner import Frame, Runner
 from anytime_dnn_ros.serving import ServingPath
@@ -341,8 +342,13 @@ def test_goals_may_change_between_frames(bundle, start):
     runner.goals = Goals(confidence_target=0.01)
     submit(runner)
     sink.wait_for_frames(2)
-    assert [s.stop_reason for s in sink.summaries] == [StopReason.FINISHED, StopReason.CONFIDENT]
-    assert [s.stages_run for s in sink.summaries] == [3, 1]
+    never, always = (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)
+    runner.goals = Goals(exit_rule=ExitRule('learned', 1e6, 0.5, (never, always)))
+    submit(runner)
+    sink.wait_for_frames(3)
+    reasons = [StopReason.FINISHED, StopReason.CONFIDENT, StopReason.CONFIDENT]
+    assert [s.stop_reason for s in sink.summaries] == reasons
+    assert [s.stages_run for s in sink.summaries] == [3, 1, 2]
 
 
 def test_under_a_flood_every_frame_is_answered_once_or_counted_as_dropped(bundle, start):

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from anytime_dnn_ros.ladder.answer import Answer
+from anytime_dnn_ros.ladder.manifest import ExitRule
+from anytime_dnn_ros.quality.exit_rules import leaves
+
 
 class StopReason(IntEnum):
     """Why a frame's refinement ended; the numbers are `AnytimePrediction.STOP_*`."""
@@ -27,10 +31,13 @@ class Goals:
     Attributes:
         confidence_target: Stop once an answer is this confident, 0..1; 0 turns it off.
         miss_rate_target: Accepted share of frames whose deadline is missed, 0..1.
+        exit_rule: Stop once this rule of the bundle finds an answer good enough; None turns it
+            off.
     """
 
     confidence_target: float = 0.0
     miss_rate_target: float = 0.01
+    exit_rule: ExitRule | None = None
 
 
 @dataclass(frozen=True)
@@ -38,15 +45,13 @@ class NextStage:
     """What the planner knows when a stage has answered.
 
     Attributes:
-        stages_run: How many stages have answered.
-        confidence: Of the newest answer, 0..1.
+        answer: The newest one.
         time_left_s: Until the deadline, less the time publishing takes; seconds.
         expected_s: Reference time of the next stage times slowdown and margin; seconds.
     """
 
-    stages_run: int
+    answer: Answer
     num_stages: int
-    confidence: float
     time_left_s: float
     expected_s: float
 
@@ -57,9 +62,12 @@ def plan(state: NextStage, goals: Goals) -> StopReason:
     Returns:
         `StopReason.NONE` to go on, else why to stop.
     """
-    if state.stages_run >= state.num_stages:
+    answer = state.answer
+    if answer.stage >= state.num_stages:
         return StopReason.FINISHED
-    if 0 < goals.confidence_target <= state.confidence:
+    if 0 < goals.confidence_target <= answer.confidence:
+        return StopReason.CONFIDENT
+    if goals.exit_rule and leaves(goals.exit_rule, answer.stage - 1, answer.probabilities):
         return StopReason.CONFIDENT
     if state.expected_s > state.time_left_s:
         return StopReason.DEADLINE

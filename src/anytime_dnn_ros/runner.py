@@ -308,9 +308,8 @@ class Runner:
         last = stage + 1 == self._path.num_stages
         reason = plan(
             NextStage(
-                stages_run=stage + 1,
+                answer=answer,
                 num_stages=self._path.num_stages,
-                confidence=answer.confidence,
                 time_left_s=flight.frame.due_s - end_s - self._publish_s,
                 expected_s=0.0 if last else self.expected_stage_s(stage + 1) * margin,
             ),

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.errors import AnytimeError, BundleError, ConfigurationError, ImageError
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
+from anytime_dnn_ros.ladder.manifest import ExitRule
 from anytime_dnn_ros.msg import (
     AnytimePrediction,
     Deadline,
@@ -29,7 +30,7 @@ from anytime_dnn_ros.msg import (
     SystemLoad,
 )
 from anytime_dnn_ros.nodes.anytime_diagnostics import NodeHealth, anytime_status
-from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS
+from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS, NO_EXIT_RULE
 from anytime_dnn_ros.nodes.camera_subscription import CameraSubscription
 from anytime_dnn_ros.nodes.debug_image import draw_debug_image
 from anytime_dnn_ros.nodes.frame_age import StampJudge
@@ -44,6 +45,7 @@ from anytime_dnn_ros.nodes.messages import (
 from anytime_dnn_ros.nodes.parameters import WHEN_WORDS, Values, declare, validate
 from anytime_dnn_ros.nodes.program import run_nodes
 from anytime_dnn_ros.planner import Goals
+from anytime_dnn_ros.quality.exit_rules import choose_rule
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.reference import ReferenceTimes
@@ -152,6 +154,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
                 f'parameter model = {self._values["model"]!r} cannot be used: {error}'
             ) from error
         self._labels = self._read_labels(self._bundle)
+        self._exit_rule(self._values)
         self.destroy_timer(self._diagnostics_timer)
         self._diagnostics_timer = self._new_diagnostics_timer()
         if self._bundle.quality is None or not self._bundle.quality.held_out:
@@ -416,11 +419,14 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
                 f'parameter {later[0].name} cannot change while the node is active: it applies '
                 f'{WHEN_WORDS[later[0].when]}, so deactivate the node (ros2 lifecycle set) first'
             )
-        self._values.update(changes)
-        self._apply(self._values)
+        values = {**self._values, **changes}
+        self._apply(values)
+        self._values = values
 
     def _apply(self, values: Values) -> None:
-        """Hands the values that take effect at once to those who use them."""
+        """Hands the values that take effect at once to those who use them, or refuses all."""
+        # First: it may refuse. Without a runner the bundle in hand need not be the one to come.
+        exit_rule = self._exit_rule(values) if self._runner else None
         self._judge.max_age_s = 1e-3 * values['max_frame_age_ms']
         self._budget.parameter_ms = values['deadline_ms']
         if self._runner is None:
@@ -428,9 +434,28 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._runner.goals = Goals(
             confidence_target=values['confidence_target'],
             miss_rate_target=values['miss_rate_target'],
+            exit_rule=exit_rule,
         )
         self._runner.max_frame_age_s = 1e-3 * values['max_frame_age_ms']
         self._runner.publish_intermediate = values['publish_intermediate']
+
+    def _exit_rule(self, values: Values) -> ExitRule | None:
+        """The rule of the bundle that the parameters ask for."""
+        if values['exit_rule'] == NO_EXIT_RULE:
+            return None
+        assert self._bundle is not None
+        quality = self._bundle.quality
+        try:
+            return choose_rule(
+                quality.exit_rules if quality else (),
+                values['exit_rule'],
+                1e6 * values['exit_mean_mmac'],
+            )
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f'parameters exit_rule = {values["exit_rule"]!r} and exit_mean_mmac = '
+                f'{values["exit_mean_mmac"]:g} cannot be used with {values["model"]!r}: {error}'
+            ) from error
 
     def _read_labels(self, bundle: Bundle) -> tuple[str, ...]:
         path = self._values['labels_path']

@@ -1,7 +1,13 @@
 """The parameters of anytime_node."""
 
+from typing import get_args
+
 from anytime_dnn_ros.engines.factory import ENGINES
+from anytime_dnn_ros.ladder.manifest import ExitRuleName
 from anytime_dnn_ros.nodes.parameters import Parameter
+
+# Not 'off', which YAML reads as false.
+NO_EXIT_RULE = 'none'
 
 ANYTIME_PARAMETERS = (
     Parameter(
@@ -81,6 +87,22 @@ ANYTIME_PARAMETERS = (
         'Stop refining once an answer is this confident; 0 always uses the whole budget.',
         minimum=0.0,
         maximum=1.0,
+    ),
+    Parameter(
+        'exit_rule',
+        NO_EXIT_RULE,
+        "Stop refining once this rule of the bundle's quality data finds an answer good enough: "
+        'its entropy, its largest probability (max_softmax) or a learned classifier per stage.',
+        choices=(NO_EXIT_RULE, *get_args(ExitRuleName)),
+    ),
+    Parameter(
+        'exit_mean_mmac',
+        0.0,
+        'Mean cost that exit_rule may have, in million multiply-accumulates per frame, counted '
+        'on the calibration data; 0 takes the most accurate.',
+        unit='MMAC',
+        minimum=0.0,
+        maximum=100_000.0,
     ),
     Parameter(
         'publish_intermediate',
