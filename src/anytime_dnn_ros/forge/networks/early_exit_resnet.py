@@ -37,7 +37,7 @@ def build(spec: NetworkSpec) -> StagedNet:
         raise ConfigurationError(
             f'early_exit_resnet has {LEAST_STAGES} stages or more, not {count}; give --stages'
         )
-    base = channels(BASE_CHANNELS * spec.width)
+    base = channels(BASE_CHANNELS * spec.width, 2)
     stages, given = [], STEM_CHANNELS
     for k, blocks in enumerate(_plan(base, count)):
         layers: list[nn.Module] = []
