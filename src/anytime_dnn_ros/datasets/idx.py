@@ -128,20 +128,23 @@ def _read_file(folder: Path, stem: str, magic: int) -> NDArray[np.uint8]:
     mend = 'get the file again'
     try:
         with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as file:
-            header = np.frombuffer(file.read(4), '>u4')
-            if header.tolist() != [magic]:
-                raise DatasetError(
-                    f'{path} is no IDX file of magic number {magic:#06x} (it begins with '
-                    f'{header.tobytes().hex() or "nothing"}); {mend}'
-                )
             dimensions = 3 if magic == IMAGES_MAGIC else 1
-            shape = np.frombuffer(file.read(4 * dimensions), '>u4').tolist()
+            header = file.read(4 + 4 * dimensions)
+            numbers = np.frombuffer(header[: len(header) // 4 * 4], '>u4').tolist()
+            if numbers[:1] != [magic]:
+                raise DatasetError(
+                    f'{path} is no IDX file of magic number {magic:08x} (it begins with '
+                    f'{header[:4].hex() or "nothing"}); {mend}'
+                )
+            shape = numbers[1:]
             if len(shape) != dimensions or 0 in shape:
-                raise DatasetError(f'{path}: its header says {shape} and nothing more; {mend}')
+                raise DatasetError(
+                    f'{path}: its header gives the sizes {shape}, not {dimensions} above 0; {mend}'
+                )
             check_memory(shape, f'{path}')
             length = math.prod(shape)
             content = file.read(length + 1)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f'{path} cannot be read ({error}); {mend}') from error
     if len(content) != length:
         has = 'more' if len(content) > length else f'only {len(content)}'

@@ -97,9 +97,12 @@ def read(
 
 @contextmanager
 def _open_folder(path: Path) -> Iterator[_Tree]:
+    def fail(error: OSError) -> None:
+        raise DatasetError(f'{path}: {error}; make every folder readable') from error
+
     names = []
     # Class folders are often links to where the data lies.
-    for folder, _, files in os.walk(path, followlinks=True):
+    for folder, _, files in os.walk(path, onerror=fail, followlinks=True):
         prefix = '' if Path(folder) == path else f'{Path(folder).relative_to(path).as_posix()}/'
         names.append(prefix)
         names.extend(prefix + file for file in files)
@@ -213,7 +216,7 @@ def _decode(
     broken = [name for names, _ in results for name in names]
     if broken:
         raise DatasetError(
-            f'{tree.where}: {len(broken)} of {len(files)} image files cannot be decoded: '
+            f'{tree.where}: {len(broken)} of {len(files)} image files cannot be read: '
             f'{_listed(broken)}; replace or delete them'
         )
     odd = [name for _, names in results for name in names]

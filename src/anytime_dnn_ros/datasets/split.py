@@ -37,17 +37,20 @@ def training_split(
     if not 0 <= validation_share < 1:
         raise DatasetError(f'validation share {validation_share} is not in 0 <= share < 1')
     train, validation = [], []
-    for members, kept in _kept_of_each_class(labels, limit, seed):
-        held_out = _held_out(len(members), validation_share)
-        held_out_kept = _held_out(kept, validation_share)
+    classes = _kept_of_each_class(labels, limit, seed)
+    for k, (members, kept) in enumerate(classes):
+        # Rounded up in one class and down in another, so that the sum keeps the share as well.
+        rounding = (k + 0.5) / len(classes)
+        held_out = _held_out(len(members), validation_share, rounding)
+        held_out_kept = _held_out(kept, validation_share, rounding)
         validation.append(members[:held_out_kept])
         train.append(members[held_out : held_out + kept - held_out_kept])
     result = np.sort(np.concatenate(train)), np.sort(np.concatenate(validation))
     if validation_share and not result[1].size:
         raise DatasetError(
             f'no image is left for validation: a share of {validation_share} of '
-            f'{result[0].size} images in {len(train)} classes is less than one of each; give '
-            'more images, a larger share, or share 0 for none'
+            f'{result[0].size} images in {len(classes)} classes is less than one; give more '
+            'images, a larger share, or share 0 for none'
         )
     return result
 
@@ -62,9 +65,9 @@ def stratified_choice(labels: NDArray[np.int64], limit: int, seed: int = TEST_SE
     return np.sort(np.concatenate(chosen))
 
 
-def _held_out(count: int, share: float) -> int:
-    """Rounded to the nearest; one image of a class is always left to train on."""
-    return min(int(count * share + 0.5), count - 1)
+def _held_out(count: int, share: float, rounding: float) -> int:
+    """How many images of one class; one is always left to train on."""
+    return min(int(count * share + rounding), count - 1)
 
 
 def _kept_of_each_class(
