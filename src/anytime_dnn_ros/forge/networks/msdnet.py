@@ -33,6 +33,8 @@ SCALES = len(SCALE_FACTORS)
 REDUCTION = 0.5
 # At width 1; the paper's nets, several times as costly, have 16, 6 and 128.
 STEM_CHANNELS, GROWTH, HEAD_CHANNELS = 12, 4, 64
+# Growth counts at every layer: in fours it would leap over half of the costs one may ask for.
+GROWTH_STEP = 2
 # Layers before the first exit, and how many more each next exit lies behind.
 FIRST_STEP, STEP_GROWTH = 1, 1
 
@@ -66,7 +68,7 @@ class _Growth(nn.Module):  # type: ignore[misc]
 
     def __init__(self, finer: int, given: int, scale: int, growth: float) -> None:
         super().__init__()
-        out = channels(growth / 2 if finer else growth)
+        out = channels(growth / 2 if finer else growth, GROWTH_STEP)
         self.horizontal = _bottleneck(given, out, scale)
         self.diagonal = _bottleneck(finer, out, scale - 1, stride=2) if finer else None
         self.channels = given + (2 * out if finer else out)
