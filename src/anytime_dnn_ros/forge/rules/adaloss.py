@@ -55,7 +55,7 @@ class AdaLoss(Sum):
         super().__init__(name, net, label_smoothing=label_smoothing)
         self.gamma = self.number('gamma', gamma, 0, 1)
         self.momentum = self.number('momentum', momentum, 0, 1)
-        self.update_every = int(self.number('update_every', update_every, 1))
+        self.update_every = self.whole('update_every', update_every, 1)
         self.last_extra = self.number('last_extra', last_extra, 0)
         self.step = 0
         self.mean_losses = torch.zeros(self.num_stages)

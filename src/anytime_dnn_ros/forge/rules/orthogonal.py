@@ -10,6 +10,7 @@ with those of earlier ones, hence earlier exits first by default). `orthogonal_l
 each parameter tensor by itself, `orthogonal_global` with all tensors as one long vector. Two
 gradients are compared only on the parameters that both exits have.
 
+Each exit has a backward pass of its own, so a step costs about as many of them as there are exits.
 Each g̃_i is a linear combination of the g_j, so all that is needed of the gradients is their inner
 products; everything else is arithmetic on matrices of exits × exits, done for all tensors at once.
 """

@@ -52,9 +52,7 @@ class Snapshot(Sum):
         self, name: str, net: StagedNet, *, cycles: int = 4, label_smoothing: float = 0.0
     ) -> None:
         super().__init__(name, net, label_smoothing=label_smoothing)
-        self.cycles = int(self.number('cycles', cycles, 2))
-        if self.cycles != cycles:
-            raise ConfigurationError(f'rule {name}: cycles is {cycles}; give a whole number')
+        self.cycles = self.whole('cycles', cycles, 2)
 
     def answers(self, logits: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Each exit's own answer; after it, of a ladder of snapshots, the mean of the members."""

@@ -49,6 +49,18 @@ class Sum:
             raise ConfigurationError(f'rule {self.name}: {option} is {value!r}; give {span}')
         return float(value)
 
+    def whole(self, option: str, value: float, low: int) -> int:
+        """An option's value, checked to be a whole number from `low` up.
+
+        Raises:
+            ConfigurationError: It is not.
+        """
+        if self.number(option, value, low) % 1:
+            raise ConfigurationError(
+                f'rule {self.name}: {option} is {value!r}; give a whole number'
+            )
+        return int(value)
+
     def flag(self, option: str, value: bool) -> bool:
         """An option that is on or off.
 
@@ -153,9 +165,10 @@ class Weighted(Sum):
                 f'rule {name}: weights are {weights!r} for a net of {self.num_stages} exits; '
                 'give a list with one number per exit'
             )
-        if not any(self.number('a weight', weight, 0) for weight in weights):
+        checked = [self.number('a weight', weight, 0) for weight in weights]
+        if not any(checked):
             raise ConfigurationError(f'rule {name}: all weights are 0; give one more than that')
-        self.weights = torch.tensor(weights, dtype=torch.float32)
+        self.weights = torch.tensor(checked)
 
     def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
         """See `Rule`."""
