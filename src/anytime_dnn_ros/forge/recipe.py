@@ -49,6 +49,7 @@ class Recipe:
             ('epochs', self.epochs >= 1, 'at least 1'),
             ('batch', self.batch >= 1, 'at least 1'),
             ('learning_rate', self.learning_rate > 0, 'more than 0'),
+            ('seed', self.seed >= 0, '0 or more'),
             ('ema', 0 <= self.ema < 1, '0 (none) or a decay below 1, such as 0.999'),
             ('weight_decay', self.weight_decay >= 0, 'at least 0'),
             ('patience', self.patience >= 0, 'a number of epochs, or 0 for no early stop'),

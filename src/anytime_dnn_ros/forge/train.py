@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import math
 import sys
 import time
 from dataclasses import asdict
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.console import Console
 
 from anytime_dnn_ros.datasets import image_spec
 from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.evaluate.calibrate import CHOSEN_BY_THEM, calibrate_bundle
+from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
 from anytime_dnn_ros.forge.ladder_export import export_ladder
@@ -34,6 +38,8 @@ from anytime_dnn_ros.ladder.bundle import Bundle
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+# Lightning Fabric's names; all of them give each process the whole network.
+STRATEGIES = ('auto', 'ddp', 'ddp_spawn', 'ddp_fork')
 PARITY_IMAGES = 256
 LICENCE = 'of the weights: what the training data allows'
 
@@ -109,7 +115,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_argument('--device', default='auto', help='auto, cpu, cuda, mps (%(default)s)')
     machine.add_argument('--devices', type=int, default=1, help='per machine (%(default)s)')
     machine.add_argument('--num-nodes', type=int, default=1, help='machines (%(default)s)')
-    machine.add_argument('--strategy', default='auto', help='of Lightning Fabric (%(default)s)')
+    machine.add_argument(
+        '--strategy', choices=STRATEGIES, default='auto', help='how processes start (%(default)s)'
+    )
     machine.add_argument('--threads', type=int, help="of the CPU (torch's own number)")
 
 
@@ -129,19 +137,20 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AnytimeError: Options, data or checkpoint do not fit, or the training diverged.
     """
-    if args.threads:
-        torch.set_num_threads(args.threads)
     check_places(args)
     job = read_job(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     fabric = make_fabric(args)
     try:
         figures = fabric.launch(partial(train, job=job))
     except KeyboardInterrupt:
-        print(
-            f'\nstopped; every whole epoch is in {job.folder}: give the same command with '
-            '--resume to go on',
-            file=sys.stderr,
-        )
+        if fabric.is_global_zero:
+            print(
+                f'stopped; every whole epoch is in {job.folder}: give the same command with '
+                '--resume to go on',
+                file=sys.stderr,
+            )
         raise
     if args.json and fabric.is_global_zero:
         write_whole(args.json, (json.dumps(figures, indent=2) + '\n').encode())
@@ -165,7 +174,7 @@ def make_fabric(args: argparse.Namespace) -> Fabric:
             strategy=args.strategy,
             precision=args.precision,
         )
-    except (ValueError, RuntimeError, TypeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise ConfigurationError(
             f'no training on --device {args.device} --devices {args.devices} --strategy '
             f'{args.strategy}: {error}'
@@ -216,7 +225,17 @@ def train(fabric: Fabric, job: Job) -> dict[str, Any]:
     if not fabric.is_global_zero:
         return {}
     bundle = _export(net, rule, job, normalisation)
-    print(f'bundle {bundle.path}, right on validation {_percent(accuracies)}')
+    console = Console(highlight=False)
+    with image_progress(console) as bar:
+        calibrate_bundle(
+            bundle.path,
+            job.dataset.validation,
+            CHOSEN_BY_THEM if job.recipe.patience else '',
+            progress=lambda done, of: bar('calibrating', done, of),
+        )
+    console.print(
+        f'{bundle.path}: of the validation images {_percent(accuracies)} right', soft_wrap=True
+    )
     seconds = sum(f.seconds for f in trainer.history)
     images = len(trainer.history) * trainer.steps_per_epoch * job.recipe.batch
     return {
@@ -285,7 +304,8 @@ def _export(net: StagedNet, rule: Rule, job: Job, normalisation: Normalisation) 
         combine=rule.combine(len(net)),
         image=image_spec(job.spec.image_shape[0]),
         class_names=job.dataset.class_names,
-        parity_pixels=validation.pixels[:PARITY_IMAGES],
+        # Evenly spread, as images may lie class by class.
+        parity_pixels=validation.pixels[:: math.ceil(len(validation) / PARITY_IMAGES)],
         provenance={
             'command': job.command,
             'data': f'trained on {train.name} ({len(train)} images), validated on '

@@ -71,6 +71,10 @@ def train_folder(out: Path) -> Path:
 
 def read_job(args: argparse.Namespace) -> Job:
     """What the options ask for, checked, with the data read."""
+    for option in ('width', 'threads', 'max_minutes'):
+        value = getattr(args, option)
+        if value is not None and not value > 0:
+            raise ConfigurationError(f'--{option.replace("_", "-")} {value}: give more than 0')
     dataset = read_dataset(args.data, size=args.size, limit=args.limit)
     _, height, width, channels = dataset.train.pixels.shape
     spec = NetworkSpec(
@@ -158,7 +162,7 @@ def rule_options(words: list[str]) -> dict[str, Any]:
 
 def data_digest(dataset: Dataset) -> str:
     """What the weights learn from, in 16 hexadecimal digits."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256('\n'.join(dataset.class_names).encode())
     for images in (dataset.train, dataset.validation):
         digest.update(np.ascontiguousarray(images.pixels).data)
         digest.update(np.ascontiguousarray(images.labels).data)

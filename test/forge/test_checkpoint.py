@@ -1,0 +1,91 @@
+import errno
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip('torch')
+
+from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
+from anytime_dnn_ros.forge import checkpoint  # noqa: E402
+from anytime_dnn_ros.forge.checkpoint import CheckpointError  # noqa: E402
+
+IDENTITY = {'network': 'msdnet', 'shape': (3, 32, 32), 'augmentation': {'pad': 4}}
+STATE = {'epoch': 3, 'net': {'weight': torch.arange(40.0)}, 'best': None, 'history': [{'a': (1, 2)}]}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / 'checkpoint.pt'
+    checkpoint.save(path, IDENTITY, STATE)
+    return path
+
+
+def test_what_is_saved_is_loaded(saved):
+    state = checkpoint.load(saved, IDENTITY)
+    assert torch.equal(state['net'].pop('weight'), STATE['net']['weight'])
+    assert state == {**STATE, 'net': {}}
+
+
+def test_another_training_is_told_by_each_difference(saved):
+    other = {**IDENTITY, 'network': 'fractalnet', 'augmentation': {'pad': 2}}
+    with pytest.raises(ConfigurationError) as told:
+        checkpoint.load(saved, other)
+    assert 'network: msdnet there, fractalnet here' in str(told.value)
+    assert "augmentation: {'pad': 4} there, {'pad': 2} here" in str(told.value)
+    assert 'shape' not in str(told.value)
+
+
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_wrong_bit_anywhere_is_damage(tmp_path_factory, share, bit):
+    path = tmp_path_factory.mktemp('damage') / 'checkpoint.pt'
+    checkpoint.save(path, IDENTITY, STATE)
+    data = bytearray(path.read_bytes())
+    data[int(share * len(data))] ^= 1 << bit
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match='damaged'):
+        checkpoint.load(path, IDENTITY)
+
+
+@pytest.mark.parametrize('size', [0, 10, 500])
+def test_a_cut_file_is_damage(saved, size):
+    saved.write_bytes(saved.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match='damaged'):
+        checkpoint.load(saved, IDENTITY)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match='without --resume'):
+        checkpoint.load(tmp_path / 'checkpoint.pt', IDENTITY)
+
+
+def test_no_code_is_loaded(saved):
+    buffer = io.BytesIO()
+    torch.save({'format': checkpoint.FORMAT, 'identity': IDENTITY, 'state': Path('x')}, buffer)
+    data = buffer.getvalue()
+    saved.write_bytes(data + hashlib.sha256(data).digest())
+    with pytest.raises(CheckpointError, match='tensors and plain values'):
+        checkpoint.load(saved, IDENTITY)
+
+
+def test_another_format_is_told(saved, monkeypatch):
+    monkeypatch.setattr(checkpoint, 'FORMAT', checkpoint.FORMAT + 1)
+    with pytest.raises(CheckpointError, match='format'):
+        checkpoint.load(saved, IDENTITY)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(saved, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, 'fsync', full)
+        with pytest.raises(ConfigurationError, match='No space left'):
+            checkpoint.save(saved, IDENTITY, {'epoch': 4})
+    assert checkpoint.load(saved, IDENTITY)['epoch'] == 3
+    assert [file.name for file in saved.parent.iterdir()] == [saved.name]
