@@ -13,8 +13,9 @@ from torch.nn import functional  # noqa: E402
 
 from anytime_dnn_ros.errors import BundleError  # noqa: E402
 from anytime_dnn_ros.forge.ladder_export import ParityError, export_ladder  # noqa: E402
+from anytime_dnn_ros.forge.networks import NETWORKS, NetworkSpec, build  # noqa: E402
 from anytime_dnn_ros.forge.normalisation import Normalisation  # noqa: E402
-from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet  # noqa: E402
+from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet, stage_macs  # noqa: E402
 from anytime_dnn_ros.ladder.bundle import read_bundle  # noqa: E402
 from anytime_dnn_ros.ladder.manifest import CombineSpec, ImageSpec  # noqa: E402
 
@@ -265,6 +266,34 @@ def test_a_name_that_the_bundle_cannot_hold_is_refused(tmp_path):
     net = StagedNet([Stage(conv(3, WIDE), PooledHead(WIDE), [IMAGE], ['layer/1'])])
     with pytest.raises(BundleError, match=r"'layer/1'.*rename"):
         export(net, tmp_path / 'net')
+
+
+def test_an_operator_that_onnx_lacks_is_named(tmp_path):
+    class Singular(nn.Module):
+        def forward(self, features):
+            return torch.linalg.svdvals(features.mean(1)) @ torch.ones(SIZE, CLASSES)
+
+    net = StagedNet([Stage(conv(3, WIDE), Singular(), [IMAGE], ['trunk'])])
+    with pytest.raises(BundleError, match=r'linalg_svd.*Replace that operator'):
+        export(net, tmp_path / 'net')
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(('folder', 'name'), [('.my nét', 'my-n-t'), ('__', 'ladder')])
+def test_a_folder_of_any_name_gives_a_ladder_with_a_good_one(two_exits, tmp_path, folder, name):
+    assert export(two_exits, tmp_path / folder).manifest.name == name
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_every_network_becomes_a_bundle_of_the_same_cost(name, tmp_path):
+    shape = (1, 28, 28)
+    spec = NetworkSpec(name, shape, CLASSES, width=0.25)
+    net = settled(build(spec))
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+    bundle = export(net, tmp_path / name, channels=1, parity_pixels=images)
+    assert [stage.macs for stage in bundle.manifest.stages] == stage_macs(net, shape)
+    for k in range(len(net)):
+        assert 'BatchNormalization' not in {node.op_type for node in graph(bundle, k).node}
 
 
 def test_no_images_no_proof(two_exits, tmp_path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from anytime_dnn_ros.errors import MissingDependencyError
+from anytime_dnn_ros.errors import BundleError, MissingDependencyError
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +76,7 @@ def export_module(
 
     Raises:
         MissingDependencyError: torch is not installed.
+        BundleError: The module does what an ONNX file cannot say.
     """
     library = _torch()
     with tempfile.TemporaryDirectory() as folder:
@@ -84,15 +85,21 @@ def export_module(
         with warnings.catch_warnings():
             # It warns that it is old and that it leaves the crop for the next step to fold.
             warnings.simplefilter('ignore')
-            library.onnx.export(
-                module,
-                example,
-                str(raw),
-                input_names=list(inputs),
-                output_names=list(outputs),
-                opset_version=OPSET,
-                dynamo=False,
-            )
+            try:
+                library.onnx.export(
+                    module,
+                    example,
+                    str(raw),
+                    input_names=list(inputs),
+                    output_names=list(outputs),
+                    opset_version=OPSET,
+                    dynamo=False,
+                )
+            except RuntimeError as error:
+                raise BundleError(
+                    f'the network cannot be written as ONNX (operator set {OPSET}): '
+                    f'{str(error).splitlines()[0]} Replace that operator in the network'
+                ) from error
         # ONNX Runtime's basic optimisations merge each Pad into its Conv and infer the shapes.
         quant_pre_process(str(raw), str(folded), skip_symbolic_shape=True)
         return onnx.load(str(folded))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from anytime_dnn_ros.engines.onnxruntime import OnnxRuntimeEngine
 from anytime_dnn_ros.errors import BundleError
 from anytime_dnn_ros.forge import onnx_macs
 from anytime_dnn_ros.forge.export import OUTPUT, export_module
+from anytime_dnn_ros.forge.half_weights import halved
 from anytime_dnn_ros.forge.normalisation import Normalisation
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 from anytime_dnn_ros.ladder.bundle import Bundle, write_bundle
@@ -39,6 +41,8 @@ LOGIT_TOLERANCE = 1e-4
 # A net that answers everything alike has no range; its logits still carry float32 rounding.
 LEAST_RANGE = 1e-2
 PARITY_BATCH = 64
+# Of halved weights with the whole ones, share of images.
+LEAST_AGREEMENT = 0.99
 
 FloatArray = NDArray[np.float32]
 
@@ -65,6 +69,7 @@ def export_ladder(
     class_names: tuple[str, ...],
     parity_pixels: NDArray[np.uint8],
     provenance: dict[str, Any],
+    half_weights: bool = False,
 ) -> Bundle:
     """Writes a network as a ladder bundle, one ONNX file per stage, and proves its answers.
 
@@ -73,7 +78,7 @@ def export_ladder(
 
     Args:
         net: A trained network.
-        path: The bundle's folder; a bundle that is there is replaced. Its name is the ladder's.
+        path: The bundle's folder, and the ladder's name; a bundle that is there is replaced.
         normalisation: What the network saw in training; becomes part of the graph.
         combine: How the stages' logits become answers.
         image: How a camera frame becomes the network's pixels.
@@ -81,12 +86,15 @@ def export_ladder(
         parity_pixels: Real images, uint8 [N, H, W, C] at the network's own size.
         provenance: `command`, `data` and `licence`, see the manifest's schema; what the parity
             check measured is added as `parity`.
+        half_weights: Store large constants as float16, see `half_weights.py`; each stage then
+            carries its agreement with the float32 file.
 
     Returns:
         The bundle as read back from disk, without quality data.
 
     Raises:
-        ParityError: ONNX Runtime's answers differ from torch's; nothing is written.
+        ParityError: ONNX Runtime's answers differ from torch's, or those of halved weights from
+            the others; nothing is written.
         BundleError: The parts do not fit together, or the disk refuses; nothing is written.
     """
     if parity_pixels.ndim != 4 or not len(parity_pixels):
@@ -97,7 +105,8 @@ def export_ladder(
     net = copy.deepcopy(net).eval().float().cpu()
     specs, files = _stages(net, normalisation, parity_pixels[:1])
     manifest = Manifest(
-        name=path.name,
+        # A folder may be called what a ladder may not.
+        name=re.sub('[^A-Za-z0-9_.-]+', '-', path.absolute().name).lstrip('-_.') or 'ladder',
         task='classification',
         kind=net.kind,
         image=image,
@@ -106,8 +115,13 @@ def export_ladder(
         provenance=provenance,
     )
     with tempfile.TemporaryDirectory() as folder:
-        draft = write_bundle(Path(folder) / path.name, manifest, files, class_names, None)
+        draft = write_bundle(Path(folder) / manifest.name, manifest, files, class_names, None)
         parity = _check_parity(draft, net, normalisation, parity_pixels)
+        if half_weights:
+            files = {name: halved(data) for name, data in files.items()}
+            logits = _bundle_logits(draft, parity_pixels)
+            draft = write_bundle(draft.path, manifest, files, class_names, None)
+            manifest = _with_agreement(manifest, logits, _bundle_logits(draft, parity_pixels))
     manifest = replace(manifest, provenance={**provenance, 'parity': parity})
     return write_bundle(path, manifest, files, class_names, None)
 
@@ -287,6 +301,26 @@ def _check_parity(
         'largest_logit_difference_share': largest,
         'allowed_share': LOGIT_TOLERANCE,
     }
+
+
+def _with_agreement(manifest: Manifest, parent: FloatArray, found: FloatArray) -> Manifest:
+    """Each stage with the share of images on which its halved weights name the same class.
+
+    Raises:
+        ParityError: A share is below `LEAST_AGREEMENT`.
+    """
+    shares = (parent.argmax(2) == found.argmax(2)).mean(0)
+    if shares.min() < LEAST_AGREEMENT:
+        raise ParityError(
+            f'stage {shares.argmin() + 1} of {manifest.name!r} agrees with its float32 file on '
+            f'{shares.min():.1%} of {len(parent)} images only; export with float32 weights'
+        )
+    data = f'{len(parent)} validation images, weights stored as float16'
+    stages = tuple(
+        replace(stage, agreement={'top1': float(share), 'data': data})
+        for stage, share in zip(manifest.stages, shares, strict=True)
+    )
+    return replace(manifest, stages=stages)
 
 
 def _torch_logits(
