@@ -81,7 +81,10 @@ class StagedNet(nn.Module):  # type: ignore[misc]
         Returns:
             One [batch, classes] of logits per stage.
         """
-        tensors = {IMAGE: image}
+        return self.run({IMAGE: image}, equilibrium=equilibrium)
+
+    def run(self, tensors: dict[str, Tensor], *, equilibrium: bool = False) -> tuple[Tensor, ...]:
+        """Runs every stage on the tensors that are there, by name, and adds what it writes."""
         answers = []
         for i, stage in enumerate(self.stages):
             features = stage.features(*(tensors[name] for name in stage.reads))
