@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.forge.networks.nested_slices import (
+    FreeShortcut,
     PrefixConv,
-    free_shortcut,
     multiple_of,
     shared_conv,
 )
@@ -41,13 +41,13 @@ class _Block(nn.Module):  # type: ignore[misc] # torch is not typed here
 
     def __init__(self, first: nn.Conv2d, second: nn.Conv2d, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.outputs, self.stride = outputs, first.stride[0]
         self.first = PrefixConv(first, inputs, outputs)
         self.second = PrefixConv(second, outputs, outputs)
+        self.shortcut = FreeShortcut(inputs, outputs, first.stride[0])
 
     def forward(self, tensor: Tensor) -> Tensor:
         branch = self.second(functional.relu(self.first(tensor)))
-        return functional.relu(branch + free_shortcut(tensor, self.outputs, self.stride))
+        return functional.relu(branch + self.shortcut(tensor))
 
 
 def _per_block(channels: list[int]) -> list[tuple[int, int, int]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.forge.networks.nested_slices import free_shortcut, multiple_of
+from anytime_dnn_ros.forge.networks.nested_slices import FreeShortcut, multiple_of
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NUM_STAGES = 4
 # Channels of all slices together at width 1, per resolution, and the blocks of the deep slices.
-CHANNELS = (20, 44, 88)
+CHANNELS = (24, 48, 96)
 BLOCKS = (1, 2, 2)
 # All slices so far have so many times the channels that they had without the newest.
 GROWTH = 1.5
@@ -42,15 +42,15 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class _Block(nn.Module):  # type: ignore[misc] # torch is not typed here
     """A residual block of one slice, which sees the earlier slices as well."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, own: int, earlier: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.outputs, self.stride = outputs, stride
-        self.first = _conv(inputs, outputs, stride)
+        self.first = _conv(earlier + own, outputs, stride)
         self.second = _conv(outputs, outputs)
+        self.shortcut = FreeShortcut(own, outputs, stride)
 
     def forward(self, own: Tensor, earlier: list[Tensor]) -> Tensor:
         branch = self.second(functional.relu(self.first(torch.cat([*earlier, own], 1))))
-        return functional.relu(branch + free_shortcut(own, self.outputs, self.stride))
+        return functional.relu(branch + self.shortcut(own))
 
 
 class _Plan:
@@ -58,13 +58,12 @@ class _Plan:
 
     def __init__(self, num_slices: int, width: float) -> None:
         self.num_slices = num_slices
-        self.channels: list[list[int]] = []  # [slice][resolution]
-        for k in range(num_slices):
-            total = [width * count / GROWTH ** (num_slices - 1 - k) for count in CHANNELS]
-            before = [sum(counts) for counts in zip(*self.channels, strict=True)] or [0] * 3
-            self.channels.append(
-                [multiple_of(CHANNEL_STEP, t - b) for t, b in zip(total, before, strict=True)]
-            )
+        so_far = [GROWTH ** (k + 1 - num_slices) for k in range(num_slices)]
+        new = [share - before for share, before in zip(so_far, [0, *so_far[:-1]], strict=True)]
+        self.channels = [  # [slice][resolution]
+            [multiple_of(CHANNEL_STEP, width * count * share) for count in CHANNELS]
+            for share in new
+        ]
 
     def layers(self, k: int) -> list[int]:
         """Places of the layers of slice k: the first half of the slices skips every second."""
@@ -99,8 +98,10 @@ class _Slice(nn.Module):  # type: ignore[misc]
         for place in plan.layers(k):
             resolution, j = LAYERS[place]
             stride = 2 if resolution and not j else 1
-            inputs = sum(c[resolution - (stride - 1)] for c in plan.channels[: k + 1])
-            self.blocks[str(place)] = _Block(inputs, plan.channels[k][resolution], stride)
+            *earlier, own = (c[resolution - (stride > 1)] for c in plan.channels[: k + 1])
+            self.blocks[str(place)] = _Block(
+                own, sum(earlier), plan.channels[k][resolution], stride
+            )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         k, newest = self.k, self.plan.newest

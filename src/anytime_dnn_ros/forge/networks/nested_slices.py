@@ -29,21 +29,29 @@ def multiple_of(step: int, value: float) -> int:
     return max(step, step * round(value / step))
 
 
-def free_shortcut(tensor: Tensor, num_channels: int, stride: int) -> Tensor:
-    """The tensor in another shape for no multiplication: averaged, then filled up with zeros.
+class FreeShortcut(nn.Module):  # type: ignore[misc] # torch is not typed here
+    """A tensor in another shape for no multiplication: averaged, then filled up with zeros.
 
     Args:
-        tensor: [batch, channels, height, width].
-        num_channels: At least as many as the tensor has.
+        inputs: Channels of the tensor.
+        outputs: Channels wanted, as many or more.
         stride: 1 or 2.
     """
-    if stride > 1:
-        tensor = functional.avg_pool2d(tensor, stride, ceil_mode=True)
-    missing = num_channels - tensor.shape[1]
-    return functional.pad(tensor, (0, 0, 0, 0, 0, missing)) if missing else tensor
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.missing, self.stride = outputs - inputs, stride
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """From [batch, inputs, height, width] to [batch, outputs, height, width] / stride."""
+        if self.stride > 1:
+            tensor = functional.avg_pool2d(tensor, self.stride, ceil_mode=True)
+        if self.missing:
+            tensor = functional.pad(tensor, (0, 0, 0, 0, 0, self.missing))
+        return tensor
 
 
-class PrefixConv(nn.Module):  # type: ignore[misc] # torch is not typed here
+class PrefixConv(nn.Module):  # type: ignore[misc]
     """The first channels of a convolution that several stages share, with a BatchNorm of its own.
 
     The sum over fewer inputs has another mean and spread, and so has everything behind it: what
@@ -85,14 +93,14 @@ class _Bottleneck(nn.Module):  # type: ignore[misc]
     def __init__(self, squeeze: nn.Conv2d, middle: nn.Conv2d, expand: nn.Conv2d, groups: int):
         super().__init__()
         inner = groups * middle.weight.shape[1]
-        self.outputs, self.stride = expand.out_channels, middle.stride[0]
         self.squeeze = PrefixConv(squeeze, squeeze.in_channels, inner)
         self.middle = PrefixConv(middle, inner, inner, groups)
-        self.expand = PrefixConv(expand, inner, self.outputs)
+        self.expand = PrefixConv(expand, inner, expand.out_channels)
+        self.shortcut = FreeShortcut(squeeze.in_channels, expand.out_channels, middle.stride[0])
 
     def forward(self, tensor: Tensor) -> Tensor:
         branch = self.expand(functional.relu(self.middle(functional.relu(self.squeeze(tensor)))))
-        return functional.relu(branch + free_shortcut(tensor, self.outputs, self.stride))
+        return functional.relu(branch + self.shortcut(tensor))
 
 
 def _shared_blocks(channels: list[int]) -> list[tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]]:
