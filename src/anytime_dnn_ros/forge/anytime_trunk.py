@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -39,12 +38,14 @@ class TrunkStep(nn.Module):  # type: ignore[misc] # torch is not typed here
             piece.requires_grad_(requires_grad=False)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What the piece gives, then the side network's state."""
         features = self.piece(*tensors[: self.piece_reads])
         if self.step is None:
             return tuple(features)
         return (*features, self.step(*features, *tensors[self.piece_reads :]))
 
-    def train(self, mode: bool = True) -> TrunkStep:  # noqa: FBT001, FBT002 - as torch has it
+    def train(self, mode: bool = True) -> TrunkStep:
+        """Training mode for all but a frozen piece."""
         super().train(mode)
         if self.frozen:
             self.piece.eval()
@@ -128,8 +129,9 @@ class StagedExits(StagedNet):
         super().__init__(stages, net.kind)
         self.given = tuple(name for s in stages for name in s.reads[: s.body.piece_reads])
 
-    def forward(self, tensors: Sequence[Tensor], **options: Any) -> tuple[Tensor, ...]:
-        return self.run(dict(zip(self.given, tensors, strict=True)), **options)
+    def forward(self, image: Sequence[Tensor], *, equilibrium: bool = False) -> tuple[Tensor, ...]:
+        """Runs every step on the trunk's tensors, which stand here for the image."""
+        return self.run(dict(zip(self.given, image, strict=True)), equilibrium=equilibrium)
 
 
 def with_exits(net: StagedNet, exits: StagedNet) -> StagedNet:

@@ -46,6 +46,7 @@ class ExitHead(nn.Module):  # type: ignore[misc] # torch is not typed here
         )
 
     def forward(self, *tensors: Tensor) -> Tensor:
+        """Logits [N, classes]."""
         return self.classify(torch.cat([pooled(tensor) for tensor in tensors], 1))
 
 
@@ -64,14 +65,15 @@ class MapStep(nn.Module):  # type: ignore[misc]
         self.block = nn.Sequential(*_conv(width, width, 3), nn.ReLU(), *_conv(width, width, 3))
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        total = torch.zeros(())
-        for enter, tensor in zip(self.enter, tensors, strict=True):
-            read = enter(tensor)
-            if tuple(read.shape[2:]) != self.grid:
-                read = functional.interpolate(read, self.grid)
-            total = total + read if total.dim() else read
-        side = functional.relu(total)
+        """The new state, [N, width, *grid]."""
+        read = [enter(tensor) for enter, tensor in zip(self.enter, tensors, strict=True)]
+        side = functional.relu(sum(self._fitted(one) for one in read))
         return functional.relu(side + self.block(side))
+
+    def _fitted(self, tensor: Tensor) -> Tensor:
+        # Strides fit already where sides halve.
+        same = tuple(tensor.shape[2:]) == self.grid
+        return tensor if same else functional.interpolate(tensor, self.grid)
 
 
 class VectorStep(nn.Module):  # type: ignore[misc]
@@ -84,6 +86,7 @@ class VectorStep(nn.Module):  # type: ignore[misc]
         )
 
     def forward(self, *tensors: Tensor) -> Tensor:
+        """The new state, [N, width]."""
         return self.mix(torch.cat([pooled(tensor) for tensor in tensors], 1))
 
 

@@ -53,9 +53,7 @@ class AnyView:
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """From rows of first views to rows of views drawn at random, int64 [N]."""
-        drawn = torch.randint(
-            self.views, rows.shape, generator=generator, device=generator.device
-        )
+        drawn = torch.randint(self.views, rows.shape, generator=generator, device=generator.device)
         return rows + drawn.to(rows.device)
 
 
@@ -98,6 +96,8 @@ def cached_features(
 
     Args:
         net: Made by `make_anytime`, on the device to compute on.
+        train: Images to learn from.
+        validation: Images to score on; of each only the image itself is kept.
         normalisation: From pixels to what the trunk reads.
         augment: Makes the second and later views from pixels.
         views: Of each training image, at least 1.
@@ -153,9 +153,7 @@ def cached_features(
         yield FeatureCache(
             tensors,
             CachedViews(np.arange(len(train), dtype=np.int64) * views, train.labels),
-            CachedViews(
-                np.arange(len(train) * views, rows, dtype=np.int64), validation.labels
-            ),
+            CachedViews(np.arange(len(train) * views, rows, dtype=np.int64), validation.labels),
             views,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from anytime_dnn_ros.datasets import DatasetError, Images
 
@@ -21,10 +22,12 @@ class Normalisation:
     Attributes:
         mean: One per channel, in pixel units 0..255.
         std: Likewise, > 0.
+        size: Enlarge a batch to this height and width, as OpenCV's `linear` does; None = as is.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    size: int | None = None
 
     @classmethod
     def of(cls, images: Images) -> Normalisation:
@@ -56,7 +59,7 @@ class Normalisation:
             pixels: uint8 [N, H, W, C].
 
         Returns:
-            float32 [N, C, H, W], in memory channels_last.
+            float32 [N, C, H, W] or [N, C, size, size], in memory channels_last.
         """
         count, height, width, channels = pixels.shape
         scale = torch.tensor([1 / s for s in self.std], device=pixels.device)
@@ -64,4 +67,7 @@ class Normalisation:
         # Whole rows at once: over a last dimension of 3 the same sum takes five times as long.
         rows = pixels.reshape(count, height, width * channels).float()
         rows = torch.addcmul(shift.repeat(width), rows, scale.repeat(width))
-        return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
+        images = rows.view(count, height, width, channels).permute(0, 3, 1, 2)
+        if self.size is None:
+            return images
+        return functional.interpolate(images, (self.size, self.size), mode='bilinear')

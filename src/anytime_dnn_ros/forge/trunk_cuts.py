@@ -81,6 +81,16 @@ class _Meter(fx.Interpreter):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
+class _Place:
+    """Where an automatic cut may be: behind `node`, after `macs`, `numbers` crossing it."""
+
+    node: fx.Node
+    position: int
+    macs: int
+    numbers: int
+
+
+@dataclass(frozen=True)
 class _Trunk:
     module: nn.Module
     graph: fx.Graph
@@ -139,10 +149,12 @@ def cut(
         ends = _balanced(trunk, nodes, cuts)
     else:
         ends = [trunk.named(name, 'cut') for name in cuts]
-        if any(order[b] <= order[a] for a, b in pairwise([*ends, last])):
+        if any(end not in needed for end in ends) or any(
+            order[b] <= order[a] for a, b in pairwise([*ends, last])
+        ):
             raise ConfigurationError(
-                f'cuts {", ".join(cuts)}: they must stand in running order, each once, and '
-                f'before the last features ({last.name})'
+                f'cuts {", ".join(cuts)}: they must stand in running order, each once, and on '
+                f'the way to the last features ({last.name}), before their end'
             )
     return _split(trunk, nodes, ends)
 
@@ -217,7 +229,9 @@ def _last_feature(trunk: _Trunk) -> fx.Node:
         for source in node.all_input_nodes
         if source in maps and node in trunk.shapes and node not in maps
     ]
-    last = flattened[-1] if flattened else next(n for n in reversed(trunk.graph.nodes) if n in maps)
+    last = (
+        flattened[-1] if flattened else next(n for n in reversed(trunk.graph.nodes) if n in maps)
+    )
     modules = dict(trunk.module.named_modules())
     while isinstance(modules.get(str(last.target)), POOLING) or last.target in POOLING_FUNCTIONS:
         last = last.all_input_nodes[0]
@@ -239,30 +253,30 @@ def _balanced(trunk: _Trunk, nodes: list[fx.Node], pieces: int) -> list[fx.Node]
         node: max((position[user] for user in node.users if user in position), default=len(nodes))
         for node in nodes
     }
-    done = 0
-    places: list[tuple[fx.Node, int, int]] = []
-    for i, node in enumerate(nodes[:-1]):
-        done += trunk.macs[node]
-        crossing = [n for n in nodes[: i + 1] if last_use[n] > i and n.op != 'get_attr']
-        if 0 < done and all(n in trunk.shapes and n.op != 'placeholder' for n in crossing):
-            places.append((node, done, sum(torch.Size(trunk.shapes[n]).numel() for n in crossing)))
-    total = done + trunk.macs[nodes[-1]]
-    ends: list[fx.Node] = []
+    places: list[_Place] = []
     passed = 0
+    for i, node in enumerate(nodes[:-1]):
+        passed += trunk.macs[node]
+        crossing = [n for n in nodes[: i + 1] if last_use[n] > i and n.op != 'get_attr']
+        if passed and all(n in trunk.shapes and n.op != 'placeholder' for n in crossing):
+            numbers = sum(torch.Size(trunk.shapes[n]).numel() for n in crossing)
+            places.append(_Place(node, i, passed, numbers))
+    total = passed + trunk.macs[nodes[-1]]
+    chosen: list[_Place] = []
     for k in range(1, pieces):
         wanted = total * k / pieces
-        free = [place for place in places if passed < place[1] < total]
-        near = [p for p in free if abs(p[1] - wanted) <= SLACK * total / pieces] or free
-        if not near:
+        done = chosen[-1].macs if chosen else 0
+        free = [place for place in places if done < place.macs < total]
+        if not free:
             raise ConfigurationError(
-                f'the network cannot be cut into {pieces} pieces; ask for at most {len(ends) + 1}'
+                f'the network cannot be cut into {pieces} pieces; ask for at most {k}'
             )
-        best = min(near, key=lambda p: (p[2], abs(p[1] - wanted), -position[p[0]]))
-        if near is free:
-            best = min(free, key=lambda p: (abs(p[1] - wanted), p[2], -position[p[0]]))
-        ends.append(best[0])
-        passed = best[1]
-    return ends
+        nearest = min(abs(place.macs - wanted) for place in free)
+        reach = max(nearest, SLACK * total / pieces)
+        near = [place for place in free if abs(place.macs - wanted) <= reach]
+        # Of places that are alike the last: behind BatchNorm and activation, which cost nothing.
+        chosen.append(min(near, key=lambda p: (p.numbers, abs(p.macs - wanted), -p.position)))
+    return [place.node for place in chosen]
 
 
 def _split(trunk: _Trunk, nodes: list[fx.Node], ends: list[fx.Node]) -> list[Piece]:

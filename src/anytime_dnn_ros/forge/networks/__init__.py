@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 
 from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.forge.normalisation import Normalisation
 from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
 
 
@@ -19,6 +20,8 @@ class NetworkSpec:
         image_shape: Channels, height, width.
         width: Channel multiplier; 1 is the network's own middle size.
         stages: How many; 0 is the network's own number.
+        cuts: Of a trained trunk: the modules to cut behind, in place of a number of stages.
+        frozen: Leave a trained trunk as it is.
     """
 
     name: str
@@ -26,6 +29,8 @@ class NetworkSpec:
     num_classes: int
     width: float = 1.0
     stages: int = 0
+    cuts: tuple[str, ...] = ()
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,13 @@ class Network:
     Attributes:
         module: In this package; its `build(spec: NetworkSpec) -> StagedNet` makes the network.
         summary: One line with its source.
+        pretrained: Its module also has `normalisation(spec) -> Normalisation`, what the weights
+            were trained with.
     """
 
     module: str
     summary: str
+    pretrained: bool = False
 
     @property
     def build(self) -> Callable[[NetworkSpec], StagedNet]:
@@ -60,7 +68,14 @@ NETWORKS = {
     ),
     'nested_masks': Network('nested_masks', 'masks within masks (NestedNet, Kim et al., 2018)'),
     'nested_nets': Network('nested_nets', 'nested in depth and in width (Wan et al., 2020)'),
+    'efficientnet_lite0': Network(
+        'efficientnet_lite0',
+        'trained on ImageNet, cut, with a side network (EfficientNet-Lite, Google, 2020)',
+        pretrained=True,
+    ),
 }
+# What `package.module:function` names.
+PRETRAINED = Network('pretrained', "a trained module of the user's own", pretrained=True)
 # Widths tried when a network is fitted to a cost.
 WIDTH_STEP, MAX_WIDTH = 1 / 32, 16.0
 
@@ -71,9 +86,36 @@ def build(spec: NetworkSpec) -> StagedNet:
     Raises:
         ConfigurationError: No such network, or it cannot be built so.
     """
-    if spec.name not in NETWORKS:
-        raise ConfigurationError(f'no network {spec.name!r}; give one of {", ".join(NETWORKS)}')
-    return NETWORKS[spec.name].build(spec)
+    network = _network(spec.name)
+    if (spec.cuts or spec.frozen) and not network.pretrained:
+        raise ConfigurationError(
+            f'{spec.name} has no trained trunk to cut or to freeze; leave out --cuts and '
+            '--freeze-trunk, or give efficientnet_lite0 or package.module:function'
+        )
+    return network.build(spec)
+
+
+def pretrained_normalisation(spec: NetworkSpec) -> Normalisation | None:
+    """What the network's weights were trained with; None where they are not trained yet.
+
+    Raises:
+        ConfigurationError: No such network.
+    """
+    network = _network(spec.name)
+    if not network.pretrained:
+        return None
+    given: Normalisation = import_module(f'{__package__}.{network.module}').normalisation(spec)
+    return given
+
+
+def _network(name: str) -> Network:
+    if ':' in name:
+        return PRETRAINED
+    if name not in NETWORKS:
+        raise ConfigurationError(
+            f'no network {name!r}; give one of {", ".join(NETWORKS)}, or package.module:function'
+        )
+    return NETWORKS[name]
 
 
 def fit_width(spec: NetworkSpec, max_macs: float) -> NetworkSpec:
