@@ -15,7 +15,12 @@ from anytime_dnn_ros.forge import checkpoint  # noqa: E402
 from anytime_dnn_ros.forge.checkpoint import CheckpointError  # noqa: E402
 
 IDENTITY = {'network': 'msdnet', 'shape': (3, 32, 32), 'augmentation': {'pad': 4}}
-STATE = {'epoch': 3, 'net': {'weight': torch.arange(40.0)}, 'best': None, 'history': [{'a': (1, 2)}]}
+STATE = {
+    'epoch': 3,
+    'net': {'weight': torch.arange(40.0)},
+    'best': None,
+    'history': [{'a': (1, 2)}],
+}
 
 
 @pytest.fixture

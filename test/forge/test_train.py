@@ -1,0 +1,223 @@
+import argparse
+import csv
+import json
+import math
+
+import cv2
+import pytest
+
+torch = pytest.importorskip('torch')
+pytest.importorskip('lightning_fabric')
+
+from small_training import easy_images  # noqa: E402
+
+from anytime_dnn_ros.cli import main  # noqa: E402
+from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
+from anytime_dnn_ros.forge import train_job  # noqa: E402
+from anytime_dnn_ros.forge.augment import Augmentation  # noqa: E402
+from anytime_dnn_ros.forge.networks import NETWORKS  # noqa: E402
+from anytime_dnn_ros.forge.rules import RULES  # noqa: E402
+from anytime_dnn_ros.forge.trainer import Trainer  # noqa: E402
+from anytime_dnn_ros.ladder.bundle import read_bundle  # noqa: E402
+
+STAGES = 3
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """A folder of small colour images in three classes, without a test part: none is needed."""
+    folder = tmp_path_factory.mktemp('data')
+    images = easy_images(90, 1)
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        file = folder / 'train' / images.class_names[label] / f'{number:03}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), cv2.cvtColor(cv2.resize(pixels, (16, 16)), cv2.COLOR_GRAY2BGR))
+    return folder
+
+
+@pytest.fixture
+def run(data, tmp_path):
+    """Runs the command on those images; `--out` is the name of a bundle."""
+
+    def command(*words, out='ladder', network='early_exit_resnet'):
+        return main(
+            [
+                *('train', network, '--data', str(data), '--out', str(tmp_path / out)),
+                *('--width', '0.1', '--stages', str(STAGES), '--batch', '16', '--threads', '1'),
+                *('--device', 'cpu', '--precision', '32-true', *words),
+            ]
+        )
+
+    return command
+
+
+def test_one_command_leaves_a_bundle_its_log_and_its_figures(run, tmp_path):
+    figures_file = tmp_path / 'figures' / 'train.json'
+    assert run('--rule', 'boost', '--epochs', '2', '--json', str(figures_file)) == 0
+    bundle = read_bundle(tmp_path / 'ladder')
+    assert bundle.manifest.combine.rule == 'stack'
+    assert bundle.labels == ('bottom', 'middle', 'top')
+    assert bundle.quality.held_out
+    assert len(bundle.quality.stages) == STAGES
+    figures = json.loads(figures_file.read_text())
+    assert (figures['network']['name'], figures['rule']) == ('early_exit_resnet', 'boost')
+    assert figures['macs'] == [stage.macs for stage in bundle.manifest.stages]
+    assert figures['bundle'] == str(tmp_path / 'ladder')
+    assert figures['epochs'] == 2
+    rows = list(csv.DictReader((tmp_path / 'ladder.train' / 'log.csv').open()))
+    assert [row['epoch'] for row in rows] == ['1', '2']
+    last = [float(rows[-1][f'accuracy_{k}']) for k in range(1, STAGES + 1)]
+    assert figures['validation_accuracies'] == last
+    assert all(math.isfinite(float(row['loss_3'])) for row in rows)
+
+
+def test_a_ladder_of_snapshots_is_exported_whole(run, tmp_path):
+    figures_file = tmp_path / 'train.json'
+    words = ('--rule', 'snapshot', '--rule-option', 'cycles=2', '--epochs', '2')
+    assert run(*words, '--json', str(figures_file)) == 0
+    bundle = read_bundle(tmp_path / 'ladder')
+    assert (bundle.manifest.kind, bundle.manifest.combine.rule) == ('contract', 'average')
+    figures = json.loads(figures_file.read_text())
+    assert len(bundle.manifest.stages) == len(figures['validation_accuracies']) == STAGES + 1
+    assert figures['macs'] == [stage.macs for stage in bundle.manifest.stages]
+
+
+def test_ctrl_c_leaves_the_whole_epochs_and_says_how_to_go_on(run, tmp_path, monkeypatch, capsys):
+    words = ('--epochs', '3', '--ema', '0.9', '--seed', '5')
+    assert run(*words, out='whole') == 0
+    run_epoch = Trainer.run_epoch
+
+    def interrupted(trainer, on_step):
+        def stop(done):
+            on_step(done)
+            if (trainer.epoch, done) == (1, 2):
+                raise KeyboardInterrupt
+
+        return run_epoch(trainer, stop)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, 'run_epoch', interrupted)
+        assert run(*words) == 130
+    assert '--resume' in capsys.readouterr().err
+    assert not (tmp_path / 'ladder').exists()
+    assert run(*words, '--resume') == 0
+    whole, resumed = (read_bundle(tmp_path / name).manifest for name in ('whole', 'ladder'))
+    assert [s.sha256 for s in resumed.stages] == [s.sha256 for s in whole.stages]
+    assert run(*words, '--resume', '--rule', 'weighted') == 1
+    assert 'rule: sum there, weighted here' in capsys.readouterr().err
+
+
+def test_early_stop_is_noted_in_the_bundle(run, tmp_path, capsys):
+    assert run('--epochs', '9', '--early-stop', '1', '--lr', '1e-9') == 0
+    assert 'stopped early: no epoch was better than epoch' in capsys.readouterr().out
+    assert 'chose the epoch' in read_bundle(tmp_path / 'ladder').quality.data
+
+
+def test_the_wall_time_ends_a_training_between_epochs(run, tmp_path, capsys):
+    assert run('--epochs', '50', '--max-minutes', '1e-6') == 0
+    assert 'after 1 of 50 epochs' in capsys.readouterr().out
+    assert len((tmp_path / 'ladder.train' / 'log.csv').read_text().splitlines()) == 2
+
+
+def test_an_earlier_training_is_set_aside(run, tmp_path):
+    assert run('--epochs', '1') == 0
+    before = (tmp_path / 'ladder.train' / 'checkpoint.pt').read_bytes()
+    assert run('--epochs', '1', '--seed', '1') == 0
+    assert (tmp_path / 'ladder.train' / 'previous_checkpoint.pt').read_bytes() == before
+    assert run('--epochs', '1', '--seed', '1', '--resume') == 0
+
+
+@pytest.mark.parametrize(
+    ('words', 'mend'),
+    [
+        (('--resume',), 'start without --resume'),
+        (('--rule', 'best'), 'no training rule'),
+        (('--rule-option', 'gamma'), 'NAME=VALUE'),
+        (('--rule-option', 'gamma=1'), 'no option gamma'),
+        (('--augment', 'spin'), "'spin' is none of flip"),
+        (('--augment', 'pad'), "'pad' is none of flip"),
+        (('--device', 'abacus'), 'no training on --device abacus'),
+        (('--batch', '1000'), 'smaller --batch'),
+        (('--lr', '1e30', '--epochs', '2'), 'lower --lr'),
+        (('--threads', '0'), '--threads 0: give more than 0'),
+        (('--max-minutes', 'nan'), '--max-minutes nan: give more than 0'),
+        (('--json', '/dev/null/figures.json'), 'choose another file'),
+        (('--label-smoothing', '2'), 'label_smoothing'),
+    ],
+)
+def test_what_cannot_be_done_is_told_with_its_mend(run, tmp_path, capsys, words, mend):
+    assert run(*words) == 1
+    assert mend in capsys.readouterr().err
+    assert not (tmp_path / 'ladder').exists()
+
+
+def test_an_unknown_network_is_told(run, capsys):
+    assert run(network='perceptron') == 1
+    assert "no network 'perceptron'; give one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['.hidden', 'two words'])
+def test_a_folder_that_names_no_bundle_is_refused_before_the_work(run, tmp_path, capsys, name):
+    assert run(out=name) == 1
+    assert 'letters, digits' in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / 'ladder').mkdir()
+    (tmp_path / 'ladder' / 'notes.txt').write_text('mine')
+    assert run() == 1
+    assert 'is no bundle' in capsys.readouterr().err
+    assert [file.name for file in tmp_path.rglob('*')] == ['ladder', 'notes.txt']
+
+
+def test_a_cost_decides_the_width(data, tmp_path, capsys):
+    words = ['train', 'early_exit_resnet', '--data', str(data), '--out', str(tmp_path / 'ladder')]
+    words += ['--mmac', '0.5', '--epochs', '1', '--batch', '16', '--device', 'cpu']
+    assert main(words) == 0
+    macs = sum(stage.macs for stage in read_bundle(tmp_path / 'ladder').manifest.stages)
+    assert 0.25e6 < macs <= 0.5e6
+
+
+def test_help_lists_networks_and_rules(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['train', '--help'])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for name, network in NETWORKS.items():
+        assert f'{name} ' in text
+        assert network.summary in text
+    for name, summary in RULES.items():
+        assert f'{name} ' in text
+        assert summary in text
+
+
+@pytest.mark.parametrize(
+    ('text', 'channels', 'expected'),
+    [
+        (None, 3, Augmentation(True, 4, 0)),
+        (None, 1, Augmentation(True, 2, 0)),
+        ('none', 3, Augmentation(False, 0, 0)),
+        ('pad=3', 3, Augmentation(False, 3, 0)),
+        ('flip,cutout=8,pad=4', 1, Augmentation(True, 4, 8)),
+    ],
+)
+def test_augmentation(text, channels, expected):
+    assert train_job.augmentation(text, channels) == expected
+
+
+def test_rule_options_are_numbers_lists_or_words():
+    words = ['gamma=0.1', 'weights=[1, 0.5]', 'priority=later', 'update-every=10', 'flag=true']
+    assert train_job.rule_options(words) == {
+        'gamma': 0.1,
+        'weights': [1, 0.5],
+        'priority': 'later',
+        'update_every': 10,
+        'flag': True,
+    }
+
+
+def test_a_folder_as_the_file_of_figures_is_refused(tmp_path):
+    args = argparse.Namespace(out=tmp_path / 'a' / 'ladder', json=tmp_path)
+    with pytest.raises(ConfigurationError, match='is a folder'):
+        train_job.check_places(args)
