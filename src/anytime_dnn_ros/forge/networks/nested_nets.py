@@ -40,7 +40,11 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class _Block(nn.Module):  # type: ignore[misc] # torch is not typed here
-    """A residual block of one slice, which sees the earlier slices as well."""
+    """A residual block of one slice.
+
+    Its first convolution reads the earlier slices as well; the second only its own channels, so
+    that nothing within a block has to be kept for later slices.
+    """
 
     def __init__(self, own: int, earlier: int, outputs: int, stride: int) -> None:
         super().__init__()
