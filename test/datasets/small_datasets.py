@@ -37,8 +37,8 @@ def write_folder(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
-def write_zip(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, 'w') as archive:
+def write_zip(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, 'w', compression) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return path

@@ -139,6 +139,13 @@ def test_damage_is_told_with_the_file(mnist, name, content, message):
         read_dataset(mnist)
 
 
+def test_a_class_that_the_test_files_lack_is_named(mnist):
+    content = idx_labels(np.arange(20) % 9)
+    (mnist / 't10k-labels-idx1-ubyte.gz').write_bytes(gzip.compress(content))
+    with pytest.raises(DatasetError, match=r'mnist \(test\): no image of class 9; give'):
+        read_dataset(mnist)
+
+
 def cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 

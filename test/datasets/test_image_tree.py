@@ -1,6 +1,7 @@
 """Folders and ZIP files of images: what is read, and what is refused with a mend."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -133,11 +134,12 @@ def test_of_many_broken_images_some_are_named_and_the_rest_counted(write):
         read_dataset(write(files))
 
 
-def test_damage_inside_a_zip_names_the_image(tmp_path):
-    path = write_zip(tmp_path / 'a.zip', tree())
+@pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damage_inside_a_zip_names_the_image(tmp_path, compression):
+    path = write_zip(tmp_path / 'a.zip', tree(), compression)
     content = bytearray(path.read_bytes())
-    # A byte of the first file's image, behind its local header.
-    content[90] ^= 0xFF
+    # The first byte behind the first file's header: 0b110 there is no kind of deflate block.
+    content[30 + len('train/cat/000.png')] |= 0b110
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=r'1 of 42 .*train/cat/000.png; replace'):
         read_dataset(path)
