@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.forge.augment import Augmentation
 
 # SGD as in the papers of the networks (ResNet, MSDNet).
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -23,6 +24,7 @@ class Recipe:
     """What decides, with network, rule and data, the weights that come out.
 
     Attributes:
+        augmentation: Changes a batch at random before each step.
         batch: Images per step, over all processes together.
         learning_rate: At the top of the cosine.
         ema: Decay per step of the average of the weights that is scored and exported; 0 = none.
@@ -35,7 +37,7 @@ class Recipe:
     """
 
     epochs: int
-    augmentation: Augmentation
+    augmentation: Callable[[Tensor, torch.Generator], Tensor]
     batch: int = 128
     learning_rate: float = 0.1
     seed: int = 0

@@ -10,7 +10,7 @@ import logging
 import math
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,12 @@ from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
 from anytime_dnn_ros.forge.ladder_export import export_ladder
-from anytime_dnn_ros.forge.networks import NETWORKS, build
-from anytime_dnn_ros.forge.normalisation import Normalisation
+from anytime_dnn_ros.forge.networks import NETWORKS, PRETRAINED
 from anytime_dnn_ros.forge.progress import TrainingProgress
 from anytime_dnn_ros.forge.recipe import PRECISIONS, WEIGHT_DECAY
-from anytime_dnn_ros.forge.rules import RULES, Rule, make_rule
+from anytime_dnn_ros.forge.rules import RULES
 from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
+from anytime_dnn_ros.forge.start_training import Started, as_served, started
 from anytime_dnn_ros.forge.train_job import Job, check_places, read_job
 from anytime_dnn_ros.forge.trainer import Trainer
 from anytime_dnn_ros.ladder.bundle import Bundle
@@ -47,7 +47,11 @@ LICENCE = 'of the weights: what the training data allows'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `anytime-dnn train`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f'networks:\n{_listed(summaries())}\n\nrules:\n{_listed(RULES)}'
+    parser.epilog = (
+        f'networks:\n{_listed(summaries())}\n  package.module:function  {PRETRAINED.summary}: the '
+        'function gives a torch\n    module, or (module, mean, std) with the pixel scale it was '
+        f'trained on\n\nrules:\n{_listed(RULES)}'
+    )
     parser.add_argument('network', metavar='NETWORK', help='one of the networks below')
     parser.add_argument('--rule', default='sum', help='one of the rules below (%(default)s)')
     parser.add_argument(
@@ -82,7 +86,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     size.add_argument('--stages', type=int, default=0, help="how many (the network's own number)")
     size.add_argument('--size', type=int, help='fit images to this height and width, pixels')
+    size.add_argument(
+        '--image-size',
+        type=int,
+        metavar='PIXELS',
+        help='enlarge each batch to this height and width: small images for a trained trunk',
+    )
     size.add_argument('--limit', type=int, default=0, help='read so many training images (all)')
+
+    trunk = parser.add_argument_group(
+        'trained trunk', 'for efficientnet_lite0 and package.module:function'
+    )
+    trunk.add_argument(
+        '--cuts',
+        metavar='NAME,NAME,...|N',
+        help='modules to put an exit behind, besides the last; or how many stages of equal cost',
+    )
+    trunk.add_argument(
+        '--freeze-trunk',
+        action='store_true',
+        help='run it once over all images and train the exits on what it gave',
+    )
+    trunk.add_argument(
+        '--views',
+        type=int,
+        default=4,
+        help='of each training image to keep the features for: itself and augmented ones '
+        '(%(default)s)',
+    )
 
     recipe = parser.add_argument_group('recipe')
     recipe.add_argument('--epochs', type=int, default=30, help='(%(default)s)')
@@ -189,19 +220,13 @@ def train(fabric: Fabric, job: Job) -> dict[str, Any]:
     """
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(job.recipe.seed)
-    net = build(job.spec)
+    with started(fabric, job) as training:
+        return _train(fabric, job, training)
+
+
+def _train(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
+    net, trainer = training.net, training.trainer
     macs = stage_macs(net, job.spec.image_shape)
-    rule = make_rule(job.rule, net, **job.rule_options)
-    normalisation = Normalisation.of(job.dataset.train)
-    trainer = Trainer(
-        fabric,
-        net,
-        rule,
-        job.recipe,
-        train=job.dataset.train,
-        validation=job.dataset.validation,
-        normalisation=normalisation,
-    )
     if job.resume:
         trainer.load_state_dict(checkpoint.load(job.checkpoint, job.identity))
     elif fabric.is_global_zero:
@@ -220,11 +245,12 @@ def train(fabric: Fabric, job: Job) -> dict[str, Any]:
             f'validate, on {fabric.world_size} x {fabric.device}'
         )
         _run_epochs(fabric, trainer, job, progress)
-    net = trainer.result()
-    accuracies = trainer.accuracies(net)
+    result = trainer.result()
+    accuracies = trainer.accuracies(result)
+    net = training.whole(result)
     if not fabric.is_global_zero:
         return {}
-    bundle = _export(net, rule, job, normalisation)
+    bundle = _export(net, training, job)
     console = Console(highlight=False)
     with image_progress(console) as bar:
         calibrate_bundle(
@@ -295,17 +321,19 @@ def _save(trainer: Trainer, job: Job) -> None:
     write_whole(job.log, rows.getvalue().encode())
 
 
-def _export(net: StagedNet, rule: Rule, job: Job, normalisation: Normalisation) -> Bundle:
+def _export(net: StagedNet, training: Started, job: Job) -> Bundle:
     train, validation = job.dataset.train, job.dataset.validation
     return export_ladder(
         net,
         job.out,
-        normalisation=normalisation,
-        combine=rule.combine(len(net)),
+        normalisation=replace(training.normalisation, size=None),
+        combine=training.rule.combine(len(net)),
         image=image_spec(job.spec.image_shape[0]),
         class_names=job.dataset.class_names,
         # Evenly spread, as images may lie class by class.
-        parity_pixels=validation.pixels[:: math.ceil(len(validation) / PARITY_IMAGES)],
+        parity_pixels=as_served(
+            validation.pixels[:: math.ceil(len(validation) / PARITY_IMAGES)], job
+        ),
         provenance={
             'command': job.command,
             'data': f'trained on {train.name} ({len(train)} images), validated on '

@@ -35,6 +35,8 @@ class Job:
         resume: Go on from the checkpoint.
         max_s: Wall time that no epoch may end after, seconds.
         command: For the bundle's provenance.
+        image_size: Height and width that the network reads, where it enlarges the images.
+        views: Of each training image to keep the features of a frozen trunk for.
     """
 
     spec: NetworkSpec
@@ -47,6 +49,8 @@ class Job:
     resume: bool
     max_s: float
     command: str
+    image_size: int | None = None
+    views: int = 1
 
     @property
     def folder(self) -> Path:
@@ -71,18 +75,23 @@ def train_folder(out: Path) -> Path:
 
 def read_job(args: argparse.Namespace) -> Job:
     """What the options ask for, checked, with the data read."""
-    for option in ('width', 'threads', 'max_minutes'):
+    for option in ('width', 'threads', 'max_minutes', 'views'):
         value = getattr(args, option)
         if value is not None and not value > 0:
             raise ConfigurationError(f'--{option.replace("_", "-")} {value}: give more than 0')
     dataset = read_dataset(args.data, size=args.size, limit=args.limit)
     _, height, width, channels = dataset.train.pixels.shape
+    if args.image_size is not None:
+        height = width = _enlarged(args.image_size, height, width)
+    cuts = args.cuts or ''
     spec = NetworkSpec(
         name=args.network,
         image_shape=(channels, height, width),
         num_classes=len(dataset.class_names),
         width=args.width,
-        stages=args.stages,
+        stages=int(cuts) if cuts.isdecimal() else args.stages,
+        cuts=() if cuts.isdecimal() else tuple(filter(None, cuts.split(','))),
+        frozen=args.freeze_trunk,
     )
     if args.mmac is not None:
         spec = fit_width(spec, args.mmac * 1e6)
@@ -107,17 +116,33 @@ def read_job(args: argparse.Namespace) -> Job:
         recipe=recipe,
         dataset=dataset,
         identity={
-            **{f'network {key}': value for key, value in asdict(spec).items()},
+            **{
+                f'network {key}': value
+                for key, value in asdict(spec).items()
+                if value or key not in {'cuts', 'frozen'}
+            },
             'rule': args.rule,
             **{f'rule {key}': value for key, value in options.items()},
             **asdict(recipe),
             'data': data_digest(dataset),
+            **({'views': args.views} if spec.frozen else {}),
         },
         out=args.out.absolute(),
         resume=args.resume,
         max_s=float('inf') if args.max_minutes is None else args.max_minutes * 60,
         command=shlex.join(['anytime-dnn', *sys.argv[1:]]),
+        image_size=args.image_size,
+        views=args.views,
     )
+
+
+def _enlarged(size: int, height: int, width: int) -> int:
+    if height != width or size < height:
+        raise ConfigurationError(
+            f'--image-size {size}: images of {height}x{width} are enlarged only, and only square '
+            'ones; --size fits them into a square or makes them smaller'
+        )
+    return size
 
 
 def augmentation(text: str | None, channels: int) -> Augmentation:

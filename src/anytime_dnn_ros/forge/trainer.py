@@ -11,14 +11,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
-from anytime_dnn_ros.forge.normalisation import Normalisation
 from anytime_dnn_ros.forge.recipe import MOMENTUM, Recipe, learning_rate, parameter_groups
 from anytime_dnn_ros.forge.rules import Rule
 from anytime_dnn_ros.forge.rules.snapshot import snapshot_ladder
@@ -27,10 +27,30 @@ from anytime_dnn_ros.forge.staged import StagedNet
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from anytime_dnn_ros.datasets import Images
-
 Weights = dict[str, Tensor]
 EVALUATION_BATCH = 500
+
+
+class Labelled(Protocol):
+    """What is learnt from: `Images`, or anything whose `pixels` a `Preparation` understands."""
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """One entry per image, [N, ...]."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64 [N]."""
+        ...
+
+
+class Preparation(Protocol):
+    """From a batch of `pixels`, augmented, to what the network is called with."""
+
+    def apply(self, pixels: Tensor) -> Any:
+        """A `Normalisation` gives images."""
+        ...
 
 
 class TrainingError(AnytimeError):
@@ -94,9 +114,9 @@ class Trainer:
         rule: Rule,
         recipe: Recipe,
         *,
-        train: Images,
-        validation: Images,
-        normalisation: Normalisation,
+        train: Labelled,
+        validation: Labelled,
+        normalisation: Preparation,
     ) -> None:
         self._fabric, self._rule, self._recipe = fabric, rule, recipe
         self.steps_per_epoch = len(train.labels) // recipe.batch
@@ -233,10 +253,10 @@ class Trainer:
             total += self._run_step(step, pixels, self._labels[chosen])
             on_step(step + 1)
         # Running statistics were each process's own until here.
-        for net in {self.net, self.scored_net}:
-            for buffer in net.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(self._mean_of_processes(buffer))
+        nets = (self.net,) if self._average is None else (self.net, self._average)
+        for buffer in (buffer for net in nets for buffer in net.buffers()):
+            if buffer.is_floating_point():
+                buffer.copy_(self._mean_of_processes(buffer))
         return tuple((self._mean_of_processes(total) / self.steps_per_epoch).tolist())
 
     def _run_step(self, step: int, pixels: Tensor, labels: Tensor) -> Tensor:
