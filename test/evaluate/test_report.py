@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -98,19 +99,23 @@ def test_the_budget_is_the_same_for_all_ladders_and_named(written):
 
 def test_ladders_of_one_name_are_told_apart(written, bundle, other):
     names = [x['name'] for x in json.loads(written['json'].read_text())['ladders']]
-    assert names == [f'colours ({bundle.path})', f'colours ({other.path})']
+    assert names == [f'{b.path.parent.name}/colours' for b in (bundle, other)]
 
 
 @pytest.mark.parametrize(
-    ('names', 'given', 'told'),
+    ('ladders', 'told'),
     [
-        ('ab', 'xy', ['a', 'b']),
-        ('aab', 'xyz', ['a (x)', 'a (y)', 'b']),
-        ('aaa', 'xxy', ['a (x) #1', 'a (x) #2', 'a (y)']),
+        (['a=/x/a', 'b=/x/b'], ['a', 'b']),
+        (['a=/x/a', 'a=/x/b', 'c=/x/c'], ['a', 'b', 'c']),
+        (['a=/x/1/a', 'a=/x/2/a', 'b=/x/1/b'], ['1/a', '2/a', 'b']),
+        (['a=/x/1/a', 'a=/y/1/a'], ['x/1/a', 'y/1/a']),
+        (['a=/x/a', 'a=/x/a', 'a=/y/a'], ['x/a #1', 'x/a #2', 'y/a']),
+        (['a=/a', 'a=/x/a'], ['a', 'x/a']),
     ],
 )
-def test_names_are_distinct(names, given, told):
-    assert distinct_names(list(names), list(given)) == told
+def test_names_are_distinct_and_short(ladders, told):
+    pairs = [ladder.split('=') for ladder in ladders]
+    assert distinct_names([(name, Path(path)) for name, path in pairs]) == told
 
 
 class Balance(HTMLParser):

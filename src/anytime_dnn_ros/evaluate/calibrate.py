@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -154,10 +155,12 @@ def _write(bundle: Bundle, quality: Quality, out: Path | None) -> Path:
 
 def _table(calibration: Calibration) -> Table:
     table = Table(
+        box=SIMPLE,
+        title_justify='left',
         title=f'fitted on {calibration.num_fitted} images, counted on {calibration.num_counted} '
-        'others'
+        'others',
     )
-    heads = ('stage', 'temperature', 'accuracy %', 'NLL', 'calibrated', 'ECE', 'calibrated')
+    heads = ('stage', 'T', 'accuracy %', 'NLL', 'calibrated', 'ECE', 'calibrated')
     for i, head in enumerate(heads):
         table.add_column(head, justify='right' if i else 'left')
     for s in calibration.stages:

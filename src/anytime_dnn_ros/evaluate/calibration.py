@@ -70,8 +70,8 @@ def halves(labels: NDArray[np.int64]) -> tuple[Indices, Indices]:
     """
     if len(labels) < 2:
         raise ConfigurationError(
-            f'{len(labels)} validation images cannot be fitted on and counted on: give more data '
-            'or a larger --limit'
+            f'calibration needs validation images to fit on and others to count on, and there are '
+            f'{len(labels)} in all: give more data or a larger --limit'
         )
     shuffled = np.random.default_rng(0).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind='stable')]

@@ -95,6 +95,8 @@ class LadderCurve:
     """A ladder measured on one set of images.
 
     Attributes:
+        path: The bundle's folder.
+        quality_data: What the bundle says that its temperatures and exit rules are from.
         chance: Share of right answers of blind guessing: what counts before the first exit.
         monotone_violations: See `monotone_violations`, at temperature 1.
         monotone_violations_calibrated: The same at the bundle's temperatures, if it has them.
@@ -106,6 +108,7 @@ class LadderCurve:
     name: str
     kind: Literal['interruptible', 'contract']
     path: str
+    quality_data: str | None
     chance: float
     exits: tuple[Exit, ...]
     monotone_violations: dict[str, float]
@@ -190,6 +193,7 @@ def measure_curve(
         name=name,
         kind=bundle.manifest.kind,
         path=str(bundle.path),
+        quality_data=bundle.quality.data if bundle.quality else None,
         chance=1 / len(bundle.labels),
         exits=exits,
         monotone_violations=monotone_violations(plain.true, right),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anytime_dnn_ros.datasets import Images
@@ -67,7 +68,6 @@ def measure(
     bundles: Sequence[Bundle],
     images: Images,
     *,
-    given: Sequence[str],
     macs: Budget | None = None,
     times_ms: Budget | None = None,
     progress: Callable[[str, int, int], object] = lambda name, done, of: None,
@@ -77,7 +77,6 @@ def measure(
     Args:
         bundles: At least one checked bundle.
         images: Their classes are the bundles' own.
-        given: How the user called each bundle; tells two of the same name apart.
         macs: Budget of the area, multiply-accumulates; None = `TO_THE_COSTLIEST`.
         times_ms: Budget of the area over time, milliseconds; None = likewise.
         progress: Called with a ladder's name and how many of its images are done.
@@ -86,14 +85,17 @@ def measure(
         ConfigurationError: A bundle and the data have other classes.
         EngineError: A stage fails.
     """
-    names = distinct_names([b.manifest.name for b in bundles], given)
+    names = distinct_names([(b.manifest.name, b.path) for b in bundles])
     # All of them first: minutes of work must not end in this error.
     labels = [bundle_labels(b, images.labels, images.class_names) for b in bundles]
     scores = [
         stage_scores(b, images.pixels, partial(progress, name))
         for b, name in zip(bundles, names, strict=True)
     ]
-    timed = [stage_times(b, images.pixels) for b in bundles]
+    timed = [
+        stage_times(b, images.pixels, progress=partial(progress, f'{name}, times'))
+        for b, name in zip(bundles, names, strict=True)
+    ]
     ladders = tuple(
         measure_curve(bundle, names[i], scores[i], labels[i], timed[i][0])
         for i, bundle in enumerate(bundles)
@@ -111,22 +113,24 @@ def measure(
     )
 
 
-def distinct_names(names: Sequence[str], given: Sequence[str]) -> list[str]:
-    """The names, told apart where two are the same: by what the user gave, else by number.
+def distinct_names(ladders: Sequence[tuple[str, Path]]) -> list[str]:
+    """The names, and the ends of the paths where two are the same, as long as it takes.
 
     Args:
-        names: One per ladder.
-        given: How the user called each of them.
+        ladders: Name and folder of each; the same one twice gets a number.
     """
+    names = [name for name, _ in ladders]
+    parts = [path.absolute().parts[1:] for _, path in ladders]
+    for length in range(1, max(map(len, parts)) + 1):
+        count = Counter(names)
+        names = [
+            '/'.join(parts[i][-length:]) if count[name] > 1 else name
+            for i, name in enumerate(names)
+        ]
     count = Counter(names)
-    told = [
-        name if count[name] == 1 else f'{name} ({how})'
-        for name, how in zip(names, given, strict=True)
-    ]
-    again = Counter(told)
     return [
-        name if again[name] == 1 else f'{name} #{told[:i].count(name) + 1}'
-        for i, name in enumerate(told)
+        name if count[name] == 1 else f'{name} #{names[:i].count(name) + 1}'
+        for i, name in enumerate(names)
     ]
 
 
@@ -151,6 +155,7 @@ def figures(measurement: Measurement) -> dict[str, Any]:
                 'name': ladder.name,
                 'kind': ladder.kind,
                 'path': ladder.path,
+                'quality_data': ladder.quality_data,
                 'auc': ladder.area(m.macs, 'macs_sequential'),
                 'auc_ms': ladder.area(m.times_ms, 'time_ms'),
                 'chance': ladder.chance,

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from anytime_dnn_ros.evaluate.curve import LadderCurve
 from anytime_dnn_ros.evaluate.measurement import Measurement
+from anytime_dnn_ros.evaluate.monotone import FALLS
 from anytime_dnn_ros.evaluate.plots import (
     MMAC,
     curve_figure,
@@ -55,7 +56,7 @@ so much (temperature 1), and images answered right at some exit and wrong at a l
 {violations}
 <h2>Reliability</h2>
 <p>On the dashed line a confidence of 0.8 is right 8 times in 10. Below it the ladder claims too
-much.</p>
+much. Bins with fewer than 0.5 % of the answers are left out.</p>
 {reliability}
 <footer>{versions}</footer>
 </body></html>
@@ -63,8 +64,7 @@ much.</p>
 
 RULES_LEAD = (
     "Each image leaves at the exit where a rule of the bundle's quality data says its answer is "
-    'good enough; one point per threshold. Simulated on these images, the thresholds are from '
-    'others.'
+    'good enough; one point per mean cost that a rule was fitted for. Simulated on these images.'
 )
 
 
@@ -79,16 +79,19 @@ def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
     return PAGE.format(
         title=escape(m.title),
         lead=escape(
-            f'Mean accuracy over a budget of {m.macs.low / MMAC:g} to {m.macs.high / MMAC:g} MMAC '
-            f'and of {m.times_ms.low:g} to {m.times_ms.high:.3g} ms ({m.budget_note}); a guess '
-            'counts before the first exit. By chance of the sample alone, an accuracy of '
+            f'AUC is the mean accuracy over a budget of {m.macs.low / MMAC:.4g} to '
+            f'{m.macs.high / MMAC:.4g} MMAC and of {m.times_ms.low:.4g} to '
+            f'{m.times_ms.high:.3g} ms ({m.budget_note}); a guess counts before the first '
+            'exit. By chance of the sample alone, an accuracy of '
             f'{m.num_images} images is known to about ±{m.margin:.1%} (95 %). '
             f'{m.timing_note}'
         ),
         ladders=_table(_ladder_rows(m)),
         curves=_svg(curve_figure(m.ladders, m.title, m.macs, m.times_ms)),
         exits=''.join(
-            f'<h3>{escape(ladder.name)}</h3>{_table(exit_rows(ladder))}' for ladder in m.ladders
+            f'<h3>{escape(ladder.name)}</h3><p>{escape(_origin(ladder))}</p>'
+            f'{_table(_exit_rows(ladder))}'
+            for ladder in m.ladders
         ),
         rules=''.join(
             f'<h2>Exit rules: {escape(ladder.name)}</h2><p>{RULES_LEAD}</p>'
@@ -97,7 +100,7 @@ def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
             if ladder.exit_rules
         ),
         monotone=_svg(monotone_figure(m.ladders)),
-        violations=_table(violation_rows(m.ladders)),
+        violations=_table(_violation_rows(m.ladders)),
         reliability=''.join(
             f'<h3>{escape(ladder.name)}</h3>{_svg(reliability_figure(ladder))}'
             for ladder in m.ladders
@@ -111,13 +114,12 @@ def _ladder_rows(m: Measurement) -> list[tuple[str, ...]]:
         (
             'ladder',
             'kind',
-            'mean accuracy over MMAC, %',
-            'over ms, %',
+            'AUC over MMAC, %',
+            'AUC over ms, %',
             'exits',
             'first exit, %',
             'last exit, %',
             'MMAC in all',
-            'folder',
         )
     ]
     for ladder in m.ladders:
@@ -132,32 +134,23 @@ def _ladder_rows(m: Measurement) -> list[tuple[str, ...]]:
                 f'{100 * first.top1:.2f}',
                 f'{100 * last.top1:.2f}',
                 f'{last.macs_sequential / MMAC:.2f}',
-                ladder.path,
             )
         )
     return rows
 
 
-def exit_rows(ladder: LadderCurve) -> list[tuple[str, ...]]:
-    """Heads and one row of text per exit, for the page and for the terminal."""
+def _origin(ladder: LadderCurve) -> str:
+    if ladder.quality_data is None:
+        return f'{ladder.path}: no quality data, so no temperatures; see `anytime-dnn calibrate`'
+    return f'{ladder.path}; temperatures T from {ladder.quality_data}'
 
+
+def _exit_rows(ladder: LadderCurve) -> list[tuple[str, ...]]:
     def shown(value: float | None, form: str) -> str:
         return '-' if value is None else form.format(value)
 
-    rows: list[tuple[str, ...]] = [
-        (
-            'exit',
-            'MMAC',
-            'ms',
-            'p99 ms',
-            'top-1 %',
-            'NLL',
-            'NLL calibrated',
-            'ECE',
-            'ECE calibrated',
-            'temperature',
-        )
-    ]
+    heads = ('exit', 'MMAC', 'ms', 'p99 ms', 'top-1 %', 'NLL', 'NLL at T', 'ECE %', 'ECE at T %')
+    rows: list[tuple[str, ...]] = [(*heads, 'temperature T')]
     for number, e in enumerate(ladder.exits, start=1):
         rows.append(
             (
@@ -168,24 +161,25 @@ def exit_rows(ladder: LadderCurve) -> list[tuple[str, ...]]:
                 f'{100 * e.top1:.2f}',
                 f'{e.nll:.3f}',
                 shown(e.nll_calibrated, '{:.3f}'),
-                f'{e.ece:.4f}',
-                shown(e.ece_calibrated, '{:.4f}'),
+                f'{100 * e.ece:.2f}',
+                '-' if e.ece_calibrated is None else f'{100 * e.ece_calibrated:.2f}',
                 shown(e.temperature, '{:.3f}'),
             )
         )
     return rows
 
 
-def violation_rows(ladders: Sequence[LadderCurve]) -> list[tuple[str, ...]]:
-    """Heads and rows of text: per ladder the share of violations, percent."""
-    keys = list(ladders[0].monotone_violations)
-    rows: list[tuple[str, ...]] = [('ladder', *(key.replace('_', ' ') + ', %' for key in keys))]
+def _violation_rows(ladders: Sequence[LadderCurve]) -> list[tuple[str, ...]]:
+    falls = [f'p(true) falls by > {d:g}, %' for d in FALLS]
+    heads = ('ladder', *falls, 'right, then wrong, %', 'exits below an earlier one, %')
+    rows: list[tuple[str, ...]] = [heads]
     for ladder in ladders:
         readings = [(ladder.name, ladder.monotone_violations)]
         if ladder.monotone_violations_calibrated:
-            readings.append((f'{ladder.name}, calibrated', ladder.monotone_violations_calibrated))
+            readings.append((f'{ladder.name}, at T', ladder.monotone_violations_calibrated))
         rows += [
-            (name, *(f'{100 * shares[key]:.2f}' for key in keys)) for name, shares in readings
+            (name, *(f'{100 * share:.2f}' for share in shares.values()))
+            for name, shares in readings
         ]
     return rows
 

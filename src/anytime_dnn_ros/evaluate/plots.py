@@ -35,7 +35,10 @@ HATCHES = ('', '//', '..', 'xx', '\\\\', '++', 'oo')
 PERCENT = 100
 MMAC = 1e6
 UNITS = {'macs_sequential': MMAC, 'time_ms': 1.0}
-LEGEND_COLUMNS = 2
+# Two columns of labels up to this long are as wide as a figure.
+SHORT_LABEL = 48
+# A bin with a smaller share of the answers says more about chance than about the ladder.
+LEAST_BIN_SHARE = 0.005
 
 
 def _looks(count: int) -> list[dict[str, Any]]:
@@ -62,13 +65,10 @@ def curve_figure(
         times_ms: How far the axis of time goes, milliseconds.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.2 + 0.22 * (len(ladders) // LEGEND_COLUMNS)))
+        figure = Figure(figsize=(10, 4.2))
         left, right = figure.subplots(1, 2, sharey=True)
         for ladder, look in zip(ladders, _looks(len(ladders)), strict=True):
-            label = (
-                f'{ladder.name} ({ladder.kind}), mean over the budget '
-                f'{ladder.area(macs, "macs_sequential"):.1%}'
-            )
+            label = f'{ladder.name} ({ladder.kind}): {ladder.area(macs, "macs_sequential"):.1%}'
             _draw_steps(left, ladder, 'macs_sequential', macs.high, {**look, 'label': label})
             _draw_steps(right, ladder, 'time_ms', times_ms.high, look)
         left.set_ylabel('accuracy (top-1, %)')
@@ -77,8 +77,8 @@ def curve_figure(
         for axes, budget, unit in ((left, macs, MMAC), (right, times_ms, 1.0)):
             axes.set_xlim(budget.low / unit, budget.high / unit * 1.02)
         figure.suptitle(title, fontsize=11)
-        figure.legend(loc='outside lower center', ncols=LEGEND_COLUMNS, frameon=False)
-        figure.set_layout_engine('constrained')
+        over = f'mean accuracy over {macs.low / MMAC:.4g} to {macs.high / MMAC:.4g} MMAC'
+        _legend_below(figure, over)
     return figure
 
 
@@ -119,9 +119,10 @@ def reliability_figure(ladder: LadderCurve) -> Figure:
             axes.plot([0, 1], [0, 1], color='#52606d', lw=1, ls='--')
             markers = islice(cycle(MARKERS), len(exits))
             for k, (bins, marker, error) in enumerate(zip(exits, markers, errors, strict=True)):
+                shown = bins.share >= LEAST_BIN_SHARE
                 axes.plot(
-                    bins.confidence,
-                    bins.accuracy,
+                    bins.confidence[shown],
+                    bins.accuracy[shown],
                     color=shades[k],
                     marker=marker,
                     markersize=4,
@@ -157,6 +158,7 @@ def rule_figure(ladder: LadderCurve) -> Figure:
                 markersize=5,
                 **style,
             )
+        axes.set_xlim(0, 1.02 * end / MMAC)
         axes.set_xlabel('mean sequential cost per image (MMAC)')
         axes.set_ylabel('accuracy (top-1, %)')
         axes.legend(loc='lower right', frameon=False)
@@ -171,7 +173,7 @@ def monotone_figure(ladders: Sequence[LadderCurve]) -> Figure:
     width = 0.8 / len(ladders)
     at = np.arange(len(keys))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 3.6 + 0.22 * (len(ladders) // LEGEND_COLUMNS)))
+        figure = Figure(figsize=(10, 3.6))
         axes = figure.subplots()
         for i, ladder in enumerate(ladders):
             axes.bar(
@@ -186,9 +188,25 @@ def monotone_figure(ladders: Sequence[LadderCurve]) -> Figure:
         axes.set_xticks(at, names)
         axes.grid(visible=False, axis='x')
         axes.set_ylabel('images (%)')
-        figure.legend(loc='outside lower center', ncols=LEGEND_COLUMNS, frameon=False)
-        figure.set_layout_engine('constrained')
+        _legend_below(figure)
     return figure
+
+
+def _legend_below(figure: Figure, title: str = '') -> None:
+    """One legend for all axes, under them; the figure grows by as much."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = 2 if max(map(len, labels)) <= SHORT_LABEL else 1
+    rows = -(-len(labels) // columns) + bool(title)
+    figure.set_figheight(figure.get_figheight() + 0.22 * rows)
+    figure.legend(
+        handles,
+        labels,
+        title=title or None,
+        loc='outside lower center',
+        ncols=columns,
+        frameon=False,
+    )
+    figure.set_layout_engine('constrained')
 
 
 def rendered(figure: Figure, form: str) -> bytes:

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
@@ -17,12 +24,19 @@ def image_progress(console: Console) -> Iterator[Callable[[str, int, int], None]
         A function of the ladder's name, how many of its images are done, and how many there are.
     """
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
-        tasks = {}
+    # A thread that redraws would disturb the times that are measured under the bar.
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, auto_refresh=False
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+        shown: dict[str, int] = {}
 
         def show(name: str, done: int, of: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=of)
-            bars.update(tasks[name], completed=done)
+            percent = 100 * done // of
+            if percent != shown.get(name):
+                shown[name] = percent
+                bars.update(tasks[name], completed=done, refresh=True)
 
         yield show

@@ -12,7 +12,9 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 import onnxruntime
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import anytime_dnn_ros
@@ -20,7 +22,8 @@ from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.curve import Budget, LadderCurve
 from anytime_dnn_ros.evaluate.labelled import add_data_options, read_test, read_validation
 from anytime_dnn_ros.evaluate.measurement import Measurement, figures, measure
-from anytime_dnn_ros.evaluate.page import exit_rows, html_page, violation_rows
+from anytime_dnn_ros.evaluate.monotone import FALLS
+from anytime_dnn_ros.evaluate.page import html_page
 from anytime_dnn_ros.evaluate.plots import MMAC, curve_figure, rendered
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
@@ -94,7 +97,6 @@ def run(args: argparse.Namespace) -> int:
         measurement = measure(
             bundles,
             images,
-            given=args.bundles,
             macs=mmac and Budget(mmac.low * MMAC, mmac.high * MMAC),
             times_ms=args.budget_ms,
             progress=progress,
@@ -116,24 +118,43 @@ def _print(console: Console, m: Measurement) -> None:
     console.print(f'{m.title}. {m.timing_note}', highlight=False, soft_wrap=True)
     for ladder in m.ladders:
         console.print(_exit_table(m, ladder))
-    head, *rows = violation_rows(m.ladders)
-    table = Table(*head, title='later is worse: share of images (last column: of exits)')
-    for row in rows:
-        table.add_row(*row)
+    falls = [f'>{d:g}' for d in FALLS]
+    table = _table(
+        'later is worse: % of images whose p(true class) falls by so much; % right, then wrong; '
+        '% of exits below an earlier one',
+        ('ladder', *falls, 'r→w', 'exits'),
+    )
+    for ladder in m.ladders:
+        shares = ladder.monotone_violations.values()
+        table.add_row(escape(ladder.name), *(f'{100 * share:.1f}' for share in shares))
     console.print(table)
 
 
 def _exit_table(m: Measurement, ladder: LadderCurve) -> Table:
     area = ladder.area(m.macs, 'macs_sequential')
-    table = Table(
-        title=f'{ladder.name}, {ladder.kind}: mean accuracy {area:.2%} over '
-        f'{m.macs.low / MMAC:g} to {m.macs.high / MMAC:g} MMAC'
+    title = (
+        f'{escape(ladder.name)}, {ladder.kind}: mean accuracy {area:.2%} over '
+        f'{m.macs.low / MMAC:.4g} to {m.macs.high / MMAC:.4g} MMAC'
     )
-    head, *rows = exit_rows(ladder)
-    for i, name in enumerate(head):
-        table.add_column(name, justify='right' if i else 'left')
-    for row in rows:
-        table.add_row(*row)
+    heads = ('exit', 'MMAC', 'ms', 'p99 ms', 'top-1 %', 'ECE %', 'ECE calibrated %')
+    table = _table(title, heads)
+    for e in ladder.exits:
+        table.add_row(
+            escape(e.name),
+            f'{e.macs_sequential / MMAC:.2f}',
+            f'{e.time_ms:.2f}',
+            f'{e.time_p99_ms:.2f}',
+            f'{100 * e.top1:.2f}',
+            f'{100 * e.ece:.2f}',
+            '-' if e.ece_calibrated is None else f'{100 * e.ece_calibrated:.2f}',
+        )
+    return table
+
+
+def _table(title: str, heads: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify='left', box=SIMPLE)
+    for i, head in enumerate(heads):
+        table.add_column(head, justify='right' if i else 'left')
     return table
 
 

@@ -89,7 +89,10 @@ def stage_scores(
 
 
 def stage_times(
-    bundle: Bundle, pixels: Pixels, runs: int = TIMED_IMAGES
+    bundle: Bundle,
+    pixels: Pixels,
+    runs: int = TIMED_IMAGES,
+    progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> tuple[ReferenceTimes, EngineInfo]:
     """Times every stage alone, in a pass of its own: one thread, nothing else measured.
 
@@ -101,17 +104,20 @@ def stage_times(
         pixels: As for `stage_scores`.
         runs: How many images, each through all stages; fewer where the ladder is so slow that
             the pass would take more than `TIMING_BUDGET_S`.
+        progress: Called between two images, not timed, with how many are done and `runs`.
 
     Returns:
         The times, and what ran the stages.
     """
     frames, order = _frames(pixels)
-    images = cycle(frames)
+    images = enumerate(cycle(frames))
     with closing(load_engine(bundle, 'onnxruntime')) as engine:
         path = ServingPath(bundle, engine)
 
         def begin() -> None:
-            path.begin(next(images), order)
+            done, frame = next(images)
+            progress(done, runs)
+            path.begin(frame, order)
             for stage in range(path.num_stages):
                 path.fit(stage)
 
