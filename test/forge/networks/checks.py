@@ -21,6 +21,7 @@ from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet, stage_macs
 SHAPES = [(3, 32, 32), (1, 28, 28)]
 CLASSES = 10
 OPSET = 17
+LEARNING_STEPS = 20
 # Float convolutions of torch and of ONNX Runtime add in different orders.
 TOLERANCE = 1e-4
 
@@ -61,9 +62,9 @@ def gives_finite_logits(spec: NetworkSpec) -> None:
 
 
 def costs_more_when_wider(spec: NetworkSpec) -> None:
-    narrow, middle, wide = (
-        stage_macs(build(replace(spec, width=width)), spec.image_shape) for width in (0.5, 1, 2)
-    )
+    with torch.device('meta'):
+        nets = [build(replace(spec, width=width)) for width in (0.5, 1, 2)]
+    narrow, middle, wide = (stage_macs(net, spec.image_shape) for net in nets)
     assert min(narrow) > 0
     assert sum(narrow) < sum(middle) < sum(wide)
     assert all(a <= b for a, b in zip(middle, wide, strict=True))
@@ -100,6 +101,26 @@ def trains_every_parameter(spec: NetworkSpec) -> None:
     assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
 
 
+def learns(spec: NetworkSpec) -> None:
+    net = seeded_net(replace(spec, width=0.25)).train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    # Blurred, so that every class shows at any resolution.
+    prototypes = nn.functional.interpolate(
+        torch.randn(spec.num_classes, spec.image_shape[0], 4, 4), spec.image_shape[1:]
+    )
+    history = []
+    for _ in range(LEARNING_STEPS):
+        labels = torch.randint(spec.num_classes, (32,))
+        answers = net(prototypes[labels] + torch.randn(32, *spec.image_shape))
+        losses = torch.stack([nn.functional.cross_entropy(logits, labels) for logits in answers])
+        optimizer.zero_grad()
+        losses.sum().backward()
+        optimizer.step()
+        history.append(losses.detach())
+    first, last = torch.stack(history[:5]).mean(0), torch.stack(history[-5:]).mean(0)
+    assert (last < 0.9 * first).all(), f'losses of the exits: {first} before, {last} after'
+
+
 @torch.no_grad()
 def exports_every_stage(spec: NetworkSpec) -> None:
     net = seeded_net(spec)
@@ -133,5 +154,6 @@ CHECKS = [
     costs_more_when_wider,
     runs_stage_by_stage,
     trains_every_parameter,
+    learns,
     exports_every_stage,
 ]
