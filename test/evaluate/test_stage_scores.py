@@ -1,5 +1,8 @@
 """Scores and times through the serving path: the same as the node's, whatever the image."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -131,3 +134,16 @@ def test_other_classes_are_one_error_with_the_difference(bundle, names, said):
         bundle_labels(bundle, np.array([0]), names)
     assert said in str(told.value)
     assert str(bundle.path) in str(told.value)
+
+
+def test_measuring_needs_no_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        'from anytime_dnn_ros.evaluate import calibrate, report'
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, 'PYTHONPATH': path}
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
