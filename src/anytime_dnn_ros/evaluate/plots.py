@@ -42,11 +42,11 @@ LEAST_BIN_SHARE = 0.005
 
 
 def _looks(count: int) -> list[dict[str, Any]]:
-    """Colour, marker and dashes of each ladder; the dashes change when the colours run out."""
+    """Colour, marker and dashes of each ladder; when the colours run out the others change."""
     return [
         {
             'color': COLORS[i % len(COLORS)],
-            'marker': MARKERS[i % len(MARKERS)],
+            'marker': MARKERS[(i + i // len(COLORS)) % len(MARKERS)],
             'linestyle': DASHES[i // len(COLORS) % len(DASHES)],
         }
         for i in range(count)
