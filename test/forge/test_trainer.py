@@ -165,6 +165,12 @@ def test_snapshots_become_one_ladder():
     assert len(accuracies) == 3
 
 
+def test_cycles_need_not_be_whole_epochs():
+    trainer = make_trainer('snapshot', {'cycles': 3})
+    train(trainer)
+    assert len(trainer.snapshots) == 3
+
+
 def test_a_snapshot_training_stopped_in_its_first_cycle_is_a_plain_net():
     trainer = make_trainer('snapshot', {'cycles': 2})
     trainer.run_epoch()
@@ -182,7 +188,7 @@ def test_a_training_that_diverges_is_told():
     ('kind', 'mend'),
     [
         ({'batch': 97}, 'smaller --batch'),
-        ({'rule': 'snapshot', 'options': {'cycles': 3}}, 'divisible by 3'),
+        ({'rule': 'snapshot', 'options': {'cycles': 1000}}, 'more --epochs'),
         ({'rule': 'snapshot', 'patience': 2}, '--early-stop'),
     ],
 )

@@ -160,10 +160,10 @@ class Trainer:
             raise ConfigurationError(
                 f'rule {rule.name} needs all its {rule.cycles} cycles; leave out --early-stop'
             )
-        if recipe.epochs % rule.cycles:
+        if recipe.epochs * self.steps_per_epoch < rule.cycles:
             raise ConfigurationError(
-                f'{recipe.epochs} epochs cannot be shared by the {rule.cycles} cycles of rule '
-                f'{rule.name}; give --epochs divisible by {rule.cycles}'
+                f'{recipe.epochs * self.steps_per_epoch} steps have no room for the '
+                f'{rule.cycles} cycles of rule {rule.name}; give more --epochs'
             )
 
     @property
@@ -222,8 +222,6 @@ class Trainer:
             images_per_s=self.steps_per_epoch * self._recipe.batch / seconds,
         )
         self.history.append(figures)
-        if self._rule.cycles > 1 and self.epoch % (self._recipe.epochs // self._rule.cycles) == 0:
-            self.snapshots.append(_copied_weights(self.scored_net))
         if self._recipe.patience and self.best_epoch == self.epoch:
             self.best = _copied_weights(self.scored_net)
         return figures
@@ -232,6 +230,12 @@ class Trainer:
         steps = self._recipe.epochs * self.steps_per_epoch
         step += self.epoch * self.steps_per_epoch
         return learning_rate(step, steps, self._recipe.learning_rate, self._rule.cycles)
+
+    def _ends_cycle(self, step: int) -> bool:
+        """Whether this step of the epoch is the last of one of several cycles."""
+        cycles, steps = self._rule.cycles, self._recipe.epochs * self.steps_per_epoch
+        step += self.epoch * self.steps_per_epoch
+        return cycles > 1 and (step + 1) * cycles // steps > step * cycles // steps
 
     def _run_steps(self, on_step: Callable[[int], None]) -> tuple[float, ...]:
         """Every step of one epoch; returns the mean loss of each exit."""
@@ -251,6 +255,8 @@ class Trainer:
             chosen = order[first : first + share]
             pixels = recipe.augmentation(self._pixels[chosen], chance)
             total += self._run_step(step, pixels, self._labels[chosen])
+            if self._ends_cycle(step):
+                self.snapshots.append(_copied_weights(self.scored_net))
             on_step(step + 1)
         # Running statistics were each process's own until here.
         nets = (self.net,) if self._average is None else (self.net, self._average)
