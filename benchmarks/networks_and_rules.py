@@ -30,6 +30,7 @@ COMMAND = [sys.executable, '-m', 'anytime_dnn_ros.cli']
 # A ladder of snapshots runs its members one after another: each may cost its share of the budget.
 CYCLES = 2
 SHAPE, CLASSES = (1, 28, 28), 10
+FROM_SCRATCH = [name for name, network in NETWORKS.items() if not network.pretrained]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Row:
 def sensible_rows(out: Path) -> list[Row]:
     """Every network with every rule that makes sense for it."""
     rows = []
-    for network in NETWORKS:
+    for network in FROM_SCRATCH:
         net = build(NetworkSpec(network, SHAPE, CLASSES))
         rows += [Row(network, rule, out / f'{network}-{rule}') for rule in sensible_rules(net)]
     return rows
@@ -101,11 +102,10 @@ def markdown(ladders: list[dict[str, Any]]) -> str:
 def plot(ladders: list[dict[str, Any]], path: Path, title: str) -> None:
     """One panel per network, one line per rule, all on the same axes."""
     mpl.use('agg')
-    names = list(NETWORKS)
     figure, panels = plt.subplots(2, 3, figsize=(13, 8), sharex=True, sharey=True)
     colors = dict(zip(RULES, plt.get_cmap('tab10').colors, strict=False))
     markers = dict(zip(RULES, 'osD^v<>PX*', strict=False))
-    for name, panel in zip(names, panels.flat, strict=False):
+    for name, panel in zip(FROM_SCRATCH, panels.flat, strict=False):
         panel.set_title(name)
         panel.grid(alpha=0.3)
         for ladder in ladders:
@@ -148,8 +148,7 @@ def main() -> int:
     command += ['--budget-mmac', f'0,{args.mmac:g}']
     subprocess.run([*COMMAND, *command], check=True, stdout=subprocess.DEVNULL)
     ladders = json.loads(report.read_text(encoding='utf-8'))['ladders']
-    order = list(NETWORKS)
-    ladders.sort(key=lambda x: (order.index(x['name'].split('-', 1)[0]), -x['auc']))
+    ladders.sort(key=lambda x: (FROM_SCRATCH.index(x['name'].split('-', 1)[0]), -x['auc']))
     title = (
         f'{args.data}, {args.limit} training images, {args.epochs} epochs, '
         f'at most {args.mmac:g} MMAC in all'

@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from anytime_dnn_ros.forge.networks import NETWORKS
+from anytime_dnn_ros.forge.rules import RULES
 from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS
 from anytime_dnn_ros.nodes.images import ENCODINGS
 from anytime_dnn_ros.nodes.monitor_node import MONITOR_PARAMETERS
@@ -20,8 +22,15 @@ def tables() -> dict[str, str]:
     return {
         'anytime_node parameters': markdown_table(ANYTIME_PARAMETERS),
         'monitor_node parameters': markdown_table(MONITOR_PARAMETERS),
+        'networks': _listed('network', {name: n.summary for name, n in NETWORKS.items()}),
+        'rules': _listed('rule', RULES),
         'encodings': ', '.join(f'`{name}`' for name in ENCODINGS) + '\n',
     }
+
+
+def _listed(head: str, summaries: dict[str, str]) -> str:
+    rows = [f'| `{name}` | {summary} |\n' for name, summary in summaries.items()]
+    return f'| {head} | |\n|---|---|\n' + ''.join(rows)
 
 
 def filled(text: str) -> str:

@@ -1,14 +1,20 @@
-"""The networks that `anytime-dnn train` knows, and how one is built to a cost."""
+"""The networks that `anytime-dnn train` knows, and how one is built to a cost.
+
+Nothing here needs torch before a network is built.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.forge.normalisation import Normalisation
-from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
+
+if TYPE_CHECKING:
+    from anytime_dnn_ros.forge.normalisation import Normalisation
+    from anytime_dnn_ros.forge.staged import StagedNet
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ def fit_width(spec: NetworkSpec, max_macs: float) -> NetworkSpec:
     Raises:
         ConfigurationError: Even the narrowest costs more.
     """
+    from anytime_dnn_ros.forge.staged import stage_macs  # noqa: PLC0415 - it imports torch
 
     def macs(step: int) -> int:
         return sum(stage_macs(build(replace(spec, width=step * WIDTH_STEP)), spec.image_shape))
