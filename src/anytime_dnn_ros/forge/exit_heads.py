@@ -61,19 +61,27 @@ class MapStep(nn.Module):  # type: ignore[misc]
     def __init__(self, shapes: Sequence[Shape], width: int) -> None:
         super().__init__()
         self.grid = min((shape[2:] for shape in shapes), key=lambda size: size[0] * size[1])
-        self.enter = nn.ModuleList(_entrance(shape, self.grid, width) for shape in shapes)
+        strides = [max(1, round(shape[2] / self.grid[0])) for shape in shapes]
+        self.enter = nn.ModuleList(
+            nn.Sequential(*_conv(shape[1], width, 3 if stride > 1 else 1, stride))
+            for shape, stride in zip(shapes, strides, strict=True)
+        )
+        # Strides fit where sides halve, rounded up.
+        self.fits = [
+            tuple(-(-side // stride) for side in shape[2:]) == self.grid
+            for shape, stride in zip(shapes, strides, strict=True)
+        ]
         self.block = nn.Sequential(*_conv(width, width, 3), nn.ReLU(), *_conv(width, width, 3))
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """The new state, [N, width, *grid]."""
         read = [enter(tensor) for enter, tensor in zip(self.enter, tensors, strict=True)]
-        side = functional.relu(sum(self._fitted(one) for one in read))
+        fitted = [
+            one if fits else functional.interpolate(one, self.grid)
+            for one, fits in zip(read, self.fits, strict=True)
+        ]
+        side = functional.relu(sum(fitted))
         return functional.relu(side + self.block(side))
-
-    def _fitted(self, tensor: Tensor) -> Tensor:
-        # Strides fit already where sides halve.
-        same = tuple(tensor.shape[2:]) == self.grid
-        return tensor if same else functional.interpolate(tensor, self.grid)
 
 
 class VectorStep(nn.Module):  # type: ignore[misc]
@@ -101,8 +109,3 @@ def side_step(shapes: Sequence[Shape], width: int) -> tuple[nn.Module, Shape]:
 def _conv(given: int, width: int, kernel: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
     conv = nn.Conv2d(given, width, kernel, stride, padding=kernel // 2, bias=False)
     return conv, nn.BatchNorm2d(width)
-
-
-def _entrance(shape: Shape, grid: Shape, width: int) -> nn.Module:
-    stride = max(1, round(shape[2] / grid[0]))
-    return nn.Sequential(*_conv(shape[1], width, 3 if stride > 1 else 1, stride))

@@ -1,0 +1,98 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch')
+pytest.importorskip('lightning_fabric')
+
+from small_training import easy_images  # noqa: E402
+
+from anytime_dnn_ros.cli import main  # noqa: E402
+from anytime_dnn_ros.forge.normalisation import Normalisation  # noqa: E402
+from anytime_dnn_ros.forge.start_training import as_served  # noqa: E402
+from anytime_dnn_ros.ladder.bundle import read_bundle  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    images = easy_images(120, 1)
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        file = folder / 'train' / images.class_names[label] / f'{number:03}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), cv2.cvtColor(cv2.resize(pixels, (16, 16)), cv2.COLOR_GRAY2BGR))
+    return folder
+
+
+@pytest.fixture
+def run(data, tmp_path):
+    def command(*words, network='small_trunks:scaled_residual'):
+        return main(
+            [
+                *('train', network, '--data', str(data), '--out', str(tmp_path / 'ladder')),
+                *(
+                    '--cuts',
+                    'stem,middle',
+                    '--image-size',
+                    '32',
+                    '--batch',
+                    '16',
+                    '--width',
+                    '0.2',
+                ),
+                *('--threads', '1', '--device', 'cpu', '--precision', '32-true'),
+                *('--json', str(tmp_path / 'train.json'), *words),
+            ]
+        )
+
+    return command
+
+
+@pytest.mark.parametrize('trunk', [(), ('--freeze-trunk', '--views', '2')])
+def test_a_trained_trunk_becomes_a_bundle_that_reads_enlarged_images(run, tmp_path, trunk):
+    assert run('--rule', 'imta', '--epochs', '14', *trunk) == 0
+    manifest = read_bundle(tmp_path / 'ladder').manifest
+    assert manifest.stages[0].inputs[0].shape == (1, 32, 32, 3)
+    assert len(manifest.stages) == 3
+    figures = json.loads((tmp_path / 'train.json').read_text())
+    assert figures['macs'] == [stage.macs for stage in manifest.stages]
+    assert figures['validation_accuracies'][-1] > 0.8
+    assert figures['network']['frozen'] == bool(trunk)
+
+
+def test_training_on_cached_features_goes_on_as_if_never_stopped(run, tmp_path):
+    words = ('--freeze-trunk', '--views', '2', '--epochs', '3')
+    assert run(*words) == 0
+    whole = (tmp_path / 'ladder' / 'stages' / 'stage3.onnx').read_bytes()
+    # Stopped before its second epoch, then gone on with.
+    assert run(*words, '--max-minutes', '0.00001') == 0
+    assert run(*words, '--resume') == 0
+    assert (tmp_path / 'ladder' / 'stages' / 'stage3.onnx').read_bytes() == whole
+
+
+def test_batches_are_enlarged_as_a_robot_enlarges_frames():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    for size in (96, 100):
+        enlarged = Normalisation((0.0,) * 3, (1.0,) * 3, size).apply(torch.from_numpy(pixels))
+        job = type('Job', (), {'image_size': size})
+        served = torch.from_numpy(as_served(pixels, job)).permute(0, 3, 1, 2)
+        # OpenCV interpolates bytes in fixed point.
+        assert (enlarged - served).abs().max() < 1
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--image-size', '8'), 'enlarged only'),
+        (('--cuts', 'stem,midle'), 'near it are middle'),
+        (('--views', '0'), '--views 0'),
+        (('--freeze-trunk', '--rule', 'snapshot', '--epochs', '5'), 'cannot share'),
+        (('--rule', 'orthogonal_layer', '--freeze-trunk', '--cuts', '1'), 'makes no sense'),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_error(run, capsys, tmp_path, words, message):
+    assert run(*words) != 0
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'ladder').exists()
