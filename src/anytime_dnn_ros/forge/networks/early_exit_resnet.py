@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.forge.networks import NetworkSpec
-from anytime_dnn_ros.forge.networks.layers import channels, conv_bn_relu
+from anytime_dnn_ros.forge.networks.layers import GlobalPool, channels, conv_bn_relu
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 
 DEFAULT_STAGES, LEAST_STAGES = 5, 3
@@ -96,8 +96,9 @@ class ExitHead(nn.Module):  # type: ignore[misc]
     def __init__(self, given: int, num_classes: int) -> None:
         super().__init__()
         self.widen = conv_bn_relu(given, HEAD_EXPANSION * given, kernel=1)
+        self.pool = GlobalPool()
         self.classify = nn.Linear(HEAD_EXPANSION * given, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """From [batch, given, H, W] to logits [batch, classes]."""
-        return self.classify(self.widen(x).mean((2, 3)))
+        return self.classify(self.pool(self.widen(x)))

@@ -25,7 +25,7 @@ from torch.nn.functional import max_pool2d
 
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.forge.networks import NetworkSpec
-from anytime_dnn_ros.forge.networks.layers import channels, conv_bn_relu
+from anytime_dnn_ros.forge.networks.layers import GlobalPool, channels, conv_bn_relu
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 
 COLUMNS = 3
@@ -33,6 +33,7 @@ COLUMNS = 3
 BLOCK_CHANNELS = (12, 24, 48, 96)
 # Of a join's input, and share of batches. The paper's.
 LOCAL_DROP, GLOBAL_SHARE = 0.15, 0.5
+BATCH_NORM_MOMENTUM = 0.1
 # One input of two dropped, the other not; where both would be, a coin saves one.
 _DROP_ONE = LOCAL_DROP - LOCAL_DROP**2 / 2
 
@@ -49,7 +50,7 @@ class _Column(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.keeps_all = keeps_all
-        # Only looked at while training: this batch is one of global drop-path.
+        # Looked at while training only: this batch is one of global drop-path.
         self.alone = False
 
     def forward(self, image: Tensor, *earlier: Tensor) -> list[Tensor]:
@@ -91,7 +92,7 @@ class _Exit(nn.Sequential):  # type: ignore[misc]
     """The classifier on what the column ends with."""
 
     def __init__(self, given: int, num_classes: int) -> None:
-        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(given, num_classes))
+        super().__init__(GlobalPool(), nn.Linear(given, num_classes))
 
     def forward(self, *features: Tensor) -> Tensor:
         return super().forward(features[-1])
@@ -104,8 +105,13 @@ class FractalNet(StagedNet):
         """Runs every column; see `StagedNet.forward`."""
         if self.training:
             alone = float(torch.rand(())) < GLOBAL_SHARE
-            for stage in self.stages:
-                stage.body.alone = alone
+            for module in self.modules():
+                if isinstance(module, _Column):
+                    module.alone = alone
+                elif isinstance(module, nn.BatchNorm2d):
+                    # Answers are given with every join at work: what BatchNorm keeps of the
+                    # batches comes from those that are likest to that.
+                    module.momentum = 0.0 if alone else BATCH_NORM_MOMENTUM
         return super().forward(image, equilibrium=equilibrium)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 # Convolutions on a CPU work through channels in groups of this many.
 CHANNEL_STEP = 4
@@ -25,3 +26,16 @@ def conv_bn_relu(given: int, out: int, kernel: int = 3, stride: int = 1) -> nn.S
     conv = nn.Conv2d(given, out, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
     return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
+class GlobalPool(nn.Module):  # type: ignore[misc] # torch is not typed here
+    """Mean over the image.
+
+    Not `AdaptiveAvgPool2d` nor `mean`: the gradient of those comes in another memory layout than
+    the images', which slows the layer behind it; a training step took 6 to 11 % longer.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From [batch, channels, H, W] to [batch, channels]."""
+        # Plain numbers: a traced size would leave a window in the exported file that has no shape.
+        return functional.avg_pool2d(x, [int(side) for side in x.shape[2:]]).flatten(1)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.forge.networks import NetworkSpec
-from anytime_dnn_ros.forge.networks.layers import channels, conv_bn_relu
+from anytime_dnn_ros.forge.networks.layers import GlobalPool, channels, conv_bn_relu
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 
 STAGES = 5
@@ -107,8 +107,7 @@ class _Exit(nn.Sequential):  # type: ignore[misc]
         super().__init__(
             conv_bn_relu(given, inner, stride=2),
             conv_bn_relu(inner, inner, stride=2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            GlobalPool(),
             nn.Linear(inner, num_classes),
         )
 

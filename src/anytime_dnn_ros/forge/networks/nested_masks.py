@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.forge.networks.layers import GlobalPool
 from anytime_dnn_ros.forge.networks.nested_slices import (
     FreeShortcut,
     PrefixConv,
@@ -90,8 +91,7 @@ def build(spec: NetworkSpec) -> StagedNet:
                 _Block(*convs, inputs, outputs)
                 for convs, (inputs, outputs, _) in zip(blocks, _per_block(channels), strict=True)
             ),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            GlobalPool(),
         )
         head = nn.Linear(channels[-1], spec.num_classes)
         stages.append(Stage(body, head, [IMAGE], [f'pooled{k}']))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.forge.networks.layers import GlobalPool
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 
 if TYPE_CHECKING:
@@ -149,8 +150,7 @@ def build(spec: NetworkSpec) -> StagedNet:
             PrefixConv(stem, image_channels, channels[0]),
             nn.ReLU(),
             *(_Bottleneck(*convs, groups) for convs in blocks),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            GlobalPool(),
         )
         head = nn.Linear(channels[-1], spec.num_classes)
         stages.append(Stage(body, head, [IMAGE], [f'pooled{k}']))
