@@ -82,6 +82,20 @@ def test_half_of_the_batches_are_global():
     assert 80 <= alone <= 120
 
 
+def test_batchnorm_keeps_what_it_sees_in_local_batches(monkeypatch):
+    net = seeded_net(NARROW).train()
+
+    def kept_after(share):
+        monkeypatch.setattr(fractalnet, 'GLOBAL_SHARE', share)
+        before = torch.cat([b.clone() for name, b in net.named_buffers() if 'running' in name])
+        net(torch.randn(4, *SHAPE))
+        after = torch.cat([b for name, b in net.named_buffers() if 'running' in name])
+        return torch.equal(before, after)
+
+    assert kept_after(1.0)
+    assert not kept_after(0.0)
+
+
 def test_a_join_drops_each_input_as_often_as_the_paper_and_never_both():
     column = seeded_net(NARROW).train().stages[1].body
     column.alone = False
