@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.forge.depthwise import make_depthwise_float
 from anytime_dnn_ros.forge.exit_heads import ExitHead, Shape, side_step
 from anytime_dnn_ros.forge.staged import Stage, StagedNet
 from anytime_dnn_ros.forge.trunk_cuts import cut
@@ -89,6 +90,8 @@ def make_anytime(
     side: list[tuple[str, Shape]] = []
     first_height = 0
     for k, piece in enumerate(cut(module, example, cuts, features), 1):
+        if not frozen:
+            make_depthwise_float(piece.module)
         reads, writes, shapes = [*piece.reads], [*piece.writes], [*piece.shapes]
         step: nn.Module | None = None
         if side_width:

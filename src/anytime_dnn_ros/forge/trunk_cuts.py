@@ -42,7 +42,7 @@ class Piece:
         macs: Multiply-accumulates for the example's batch.
     """
 
-    module: nn.Module
+    module: fx.GraphModule
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
