@@ -1,9 +1,9 @@
 """A residual net with an exit after its blocks (BranchyNet: Teerapittayanon et al., ICPR 2016).
 
-The trunk halves the resolution early, since multiply-accumulates at a quarter
-of the pixels buy four times the weights, and the first exit stands where features are already at
-a quarter of the side: exits that see only fine, local features answer badly (Huang et al., ICLR
-2018, section 3).
+The trunk halves the resolution early, since multiply-accumulates at a quarter of the pixels buy
+four times the weights. The first exit stands where features are still fine; it strides down on a
+narrow path of its own, because exits that see only fine, local features answer badly (Huang et
+al., ICLR 2018, section 3).
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 DEFAULT_STAGES, LEAST_STAGES = 5, 3
 STEM_CHANNELS = 16
 # Channels at width 1 where the image's side is halved; doubled with every further halving.
-BASE_CHANNELS = 40
+BASE_CHANNELS = 44
 # An exit widens the features before it pools them, so that it need not be linear in them.
 HEAD_EXPANSION = 2
+# The first exit's own path, in terms of the trunk's channels there.
+FIRST_HEAD_EXPANSION = 4 / 3
 
 
 def build(spec: NetworkSpec) -> StagedNet:
@@ -49,7 +51,7 @@ def build(spec: NetworkSpec) -> StagedNet:
         stages.append(
             Stage(
                 nn.Sequential(*layers),
-                ExitHead(given, spec.num_classes),
+                ExitHead(given, spec.num_classes, fine=k == 0),
                 [f'trunk_{k}' if k else IMAGE],
                 [f'trunk_{k + 1}'],
             )
@@ -58,15 +60,13 @@ def build(spec: NetworkSpec) -> StagedNet:
 
 
 def _plan(base: int, count: int) -> list[list[tuple[int, int]]]:
-    """Channels and stride of each stage's blocks: coarse stages are the last, at most half."""
-    coarse = (count - 1) // 2
+    """Channels and stride of each stage's blocks; coarse stages are the last, at most half."""
+    coarse = count // 2
     middle = count - 1 - coarse
-    first = [(base, 2), (2 * base, 2)]
     return [
-        first,
-        *[[(2 * base, 1)]] * middle,
-        [(4 * base, 2)],
-        *[[(4 * base, 1)]] * (coarse - 1),
+        [(base, 2)],
+        *[[(2 * base, 2)], *[[(2 * base, 1)]] * (middle - 1)],
+        *[[(4 * base, 2)], *[[(4 * base, 1)]] * (coarse - 1)],
     ]
 
 
@@ -90,15 +90,18 @@ class ResidualBlock(nn.Module):  # type: ignore[misc]
         return functional.relu(self.convs(x) + self.shortcut(x))
 
 
-class ExitHead(nn.Module):  # type: ignore[misc]
-    """Widens, pools over the image and classifies."""
+class ExitHead(nn.Sequential):  # type: ignore[misc]
+    """Widens, pools over the image and classifies; fine features are made coarse first."""
 
-    def __init__(self, given: int, num_classes: int) -> None:
-        super().__init__()
-        self.widen = conv_bn_relu(given, HEAD_EXPANSION * given, kernel=1)
-        self.pool = GlobalPool()
-        self.classify = nn.Linear(HEAD_EXPANSION * given, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From [batch, given, H, W] to logits [batch, classes]."""
-        return self.classify(self.pool(self.widen(x)))
+    def __init__(self, given: int, num_classes: int, *, fine: bool) -> None:
+        if fine:
+            narrow = channels(FIRST_HEAD_EXPANSION * given, 2)
+            wide = HEAD_EXPANSION * narrow
+            convs = [
+                conv_bn_relu(given, narrow, stride=2),
+                conv_bn_relu(narrow, wide, stride=2),
+            ]
+        else:
+            wide = HEAD_EXPANSION * given
+            convs = [conv_bn_relu(given, wide, kernel=1)]
+        super().__init__(*convs, GlobalPool(), nn.Linear(wide, num_classes))
