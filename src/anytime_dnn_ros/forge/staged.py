@@ -74,9 +74,10 @@ class StagedNet(nn.Module):  # type: ignore[misc]
 
         Args:
             image: Normalised, float [batch, channels, height, width].
-            equilibrium: Scale gradients so that the trunk hears every exit alike: before exit i
-                (from 0) of N by 1 / (N - i), after it by N - i - 1 (Li et al., "Improved
-                techniques for training adaptive deep networks", ICCV 2019).
+            equilibrium: Scale gradients so that the trunk hears every exit alike: behind stage i
+                (from 0) of N by 1 / (N - i), before it by N - i (Li et al., "Improved techniques
+                for training adaptive deep networks", ICCV 2019). They scale by N - i - 1 after
+                exit i, which is the same where a stage reads the one before it and no other.
 
         Returns:
             One [batch, classes] of logits per stage.
@@ -87,13 +88,14 @@ class StagedNet(nn.Module):  # type: ignore[misc]
         """Runs every stage on the tensors that are there, by name, and adds what it writes."""
         answers = []
         for i, stage in enumerate(self.stages):
-            features = stage.features(*(tensors[name] for name in stage.reads))
+            given = [tensors[name] for name in stage.reads]
             left = len(self.stages) - i
             if equilibrium:
-                features = tuple(_ScaleGradient.apply(f, 1 / left) for f in features)
+                given = [_ScaleGradient.apply(tensor, float(left)) for tensor in given]
+            features = stage.features(*given)
+            if equilibrium:
+                features = tuple(_ScaleGradient.apply(tensor, 1 / left) for tensor in features)
             answers.append(stage.head(*features))
-            if equilibrium and left > 1:
-                features = tuple(_ScaleGradient.apply(f, float(left - 1)) for f in features)
             tensors.update(zip(stage.writes, features, strict=True))
         return tuple(answers)
 
