@@ -3,7 +3,7 @@
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the forge extra)')
-from tiny_nets import body, head, shared, trunk, whole  # noqa: E402
+from tiny_nets import FEATURES, body, head, shared, trunk, whole  # noqa: E402
 
 from anytime_dnn_ros.forge.rules.sharing import (  # noqa: E402
     exit_parameters,
@@ -11,6 +11,16 @@ from anytime_dnn_ros.forge.rules.sharing import (  # noqa: E402
     has_trunk,
 )
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet  # noqa: E402
+
+
+class SideStep(torch.nn.Linear):
+    """Adds what it makes of a frozen trunk's tensor to the state of a side network."""
+
+    def __init__(self):
+        super().__init__(FEATURES, FEATURES)
+
+    def forward(self, given, side=0):
+        return super().forward(given) + side
 
 
 @pytest.mark.parametrize('make', [trunk, shared, whole])
@@ -34,6 +44,23 @@ def test_a_stage_may_leave_out_the_one_before_it():
     assert set(net.stages[0].body.parameters()) <= below
     assert not set(net.stages[1].parameters()) & below
     assert not set(net.stages[0].head.parameters()) & below
+
+
+def test_a_net_on_what_a_frozen_trunk_gave_shares_its_own_steps_only():
+    net = StagedNet(
+        [
+            Stage(SideStep(), head(), ('trunk_1',), ('side_1',)),
+            Stage(SideStep(), head(), ('trunk_2', 'side_1'), ('side_2',)),
+        ]
+    )
+    first, second = exit_parameters(net)
+    step = set(net.stages[0].body.parameters())
+    assert first == step | set(net.stages[0].head.parameters())
+    assert second == step | set(net.stages[1].parameters())
+    assert has_shared_parameters(net)
+    image = torch.randn(2, FEATURES)
+    sum(map(torch.sum, net.run({'trunk_1': image, 'trunk_2': image}))).backward()
+    assert all(p.grad is not None for p in first | second)
 
 
 def test_trunks_and_shared_parameters():

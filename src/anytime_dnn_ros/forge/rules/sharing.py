@@ -13,11 +13,14 @@ def has_trunk(net: StagedNet) -> bool:
 
 
 def exit_parameters(net: StagedNet) -> list[set[Parameter]]:
-    """The parameters on the way from the image to each exit."""
-    below: dict[str, set[Parameter]] = {IMAGE: set()}
+    """The parameters on the way from what the net is given to each exit."""
+    # Tensors that no stage writes are given: the image, or what a frozen trunk made of it.
+    below: dict[str, set[Parameter]] = {}
     exits = []
     for stage in net.stages:
-        reached = set(stage.body.parameters()).union(*(below[name] for name in stage.reads))
+        reached = set(stage.body.parameters()).union(
+            *(below.get(name, set()) for name in stage.reads)
+        )
         exits.append(reached.union(stage.head.parameters()))
         below.update(dict.fromkeys(stage.writes, reached))
     return exits
