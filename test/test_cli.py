@@ -49,7 +49,8 @@ def test_only_the_asked_command_is_imported():
 @pytest.mark.parametrize(
     ('name', 'missing', 'mend'),
     [
-        ('ensemble', 'torch', "pip install '.[forge]'"),
+        ('ensemble', 'torch', 'run `make forge`'),
+        ('report', 'matplotlib', "pip install '.[forge]'"),
         ('demo', 'matplotlib', "pip install '.[demo]'"),
         ('demo', 'rclpy', 'setup.bash'),
     ],
@@ -71,7 +72,7 @@ def test_a_package_that_is_missing_only_at_run_is_named_as_well(monkeypatch, cap
     assert cli.main(['ensemble', 'lite', '--data', 'photos.zip']) == 1
     said = capsys.readouterr().err
     assert 'rich.progress' in said
-    assert "pip install '.[forge]'" in said
+    assert '`make forge`' in said
     assert said.count('\n') == 1
 
 

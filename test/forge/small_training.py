@@ -1,7 +1,9 @@
 """A training of seconds: images whose class is easily seen, and a net of two stages for them."""
 
 import logging
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -27,6 +29,16 @@ def easy_images(count: int, seed: int) -> Images:
     for image, label in zip(pixels, labels, strict=True):
         image[2 * label : 2 * label + 2] += 130
     return Images(pixels, labels, ('top', 'middle', 'bottom'), 'easy')
+
+
+def write_easy_images(folder: Path, count: int, seed: int = 1) -> Path:
+    """The same as small colour images in a folder, without a test part: none is needed."""
+    images = easy_images(count, seed)
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        file = folder / 'train' / images.class_names[label] / f'{number:03}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), cv2.cvtColor(cv2.resize(pixels, (16, 16)), cv2.COLOR_GRAY2BGR))
+    return folder
 
 
 def small_net() -> StagedNet:

@@ -36,6 +36,15 @@ def test_what_is_saved_is_loaded(saved):
     assert state == {**STATE, 'net': {}}
 
 
+def test_the_options_of_its_command_are_kept(saved):
+    assert checkpoint.read(saved).options is None
+    options = {'network': 'msdnet', 'rule_option': ['gamma=0.1'], 'mmac': None, 'width': 0.5}
+    checkpoint.save(saved, IDENTITY, STATE, options)
+    found = checkpoint.read(saved)
+    assert (found.options, found.identity) == (options, IDENTITY)
+    assert found.state_of(IDENTITY)['epoch'] == 3
+
+
 def test_another_training_is_told_by_each_difference(saved):
     other = {**IDENTITY, 'network': 'fractalnet', 'augmentation': {'pad': 2}}
     with pytest.raises(ConfigurationError) as told:

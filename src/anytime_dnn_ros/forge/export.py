@@ -12,6 +12,7 @@ import onnx
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from anytime_dnn_ros.errors import BundleError, MissingDependencyError
+from anytime_dnn_ros.forge import MEND
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +110,5 @@ def _torch() -> Any:
     try:
         import torch  # noqa: PLC0415 - the module must be importable without the forge extra
     except ImportError as error:
-        raise MissingDependencyError(
-            'torch is not installed; pip install "anytime_dnn_ros[forge]"'
-        ) from error
+        raise MissingDependencyError(f'torch is not installed; {MEND}') from error
     return torch

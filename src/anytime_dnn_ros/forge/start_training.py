@@ -49,8 +49,13 @@ class Started:
 
 
 @contextmanager
-def started(fabric: Fabric, job: Job) -> Iterator[Started]:
+def started(fabric: Fabric, job: Job, *, learns: bool = True) -> Iterator[Started]:
     """Builds network, rule and trainer; computes the features of a frozen trunk.
+
+    Args:
+        fabric: Launched.
+        job: What to train.
+        learns: Whether an epoch will be run; else a frozen trunk's features of one batch do.
 
     Raises:
         ConfigurationError: The parts do not fit together.
@@ -80,6 +85,9 @@ def started(fabric: Fabric, job: Job) -> Iterator[Started]:
             f'rule {rule.name} makes a ladder of {rule.cycles} whole networks, which cannot share '
             'a frozen trunk; leave out --freeze-trunk, or give another rule'
         )
+    views = job.views
+    if not learns:
+        train, views = train.subset(np.arange(min(job.recipe.batch, len(train)))), 1
     net.to(fabric.device)
     console = Console(quiet=not fabric.is_global_zero)
     with (
@@ -90,7 +98,7 @@ def started(fabric: Fabric, job: Job) -> Iterator[Started]:
             validation,
             normalisation=normalisation,
             augment=job.recipe.augmentation,
-            views=job.views,
+            views=views,
             seed=job.recipe.seed,
             autocast=fabric.autocast,
             on_images=lambda done, of: bar('features of the frozen trunk', done, of),

@@ -7,41 +7,32 @@ import csv
 import io
 import json
 import logging
-import math
 import sys
 import time
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
 
-from anytime_dnn_ros.datasets import image_spec
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.evaluate.calibrate import CHOSEN_BY_THEM, calibrate_bundle
-from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
-from anytime_dnn_ros.forge.ladder_export import export_ladder
 from anytime_dnn_ros.forge.networks import NETWORKS, PRETRAINED
 from anytime_dnn_ros.forge.progress import TrainingProgress
 from anytime_dnn_ros.forge.recipe import PRECISIONS, WEIGHT_DECAY
 from anytime_dnn_ros.forge.rules import RULES
-from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
-from anytime_dnn_ros.forge.start_training import Started, as_served, started
+from anytime_dnn_ros.forge.staged import stage_macs
+from anytime_dnn_ros.forge.start_training import Started, started
 from anytime_dnn_ros.forge.train_job import Job, check_places, read_job
+from anytime_dnn_ros.forge.trained_bundle import HALF_WEIGHTS_HELP, leave_bundle
 from anytime_dnn_ros.forge.trainer import Trainer
-from anytime_dnn_ros.ladder.bundle import Bundle
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # Lightning Fabric's names; all of them give each process the whole network.
 STRATEGIES = ('auto', 'ddp', 'ddp_spawn', 'ddp_fork')
-PARITY_IMAGES = 256
-LICENCE = 'of the weights: what the training data allows'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='the bundle to make; checkpoint and log go to DIR.train',
     )
+    parser.add_argument('--half-weights', action='store_true', help=HALF_WEIGHTS_HELP)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
     parser.add_argument('--resume', action='store_true', help='go on from the last whole epoch')
 
@@ -231,6 +223,7 @@ def _train(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
         trainer.load_state_dict(checkpoint.load(job.checkpoint, job.identity))
     elif fabric.is_global_zero:
         _set_aside(job.checkpoint)
+    if fabric.is_global_zero:
         _save(trainer, job)
     with TrainingProgress(
         job.recipe.epochs,
@@ -245,36 +238,7 @@ def _train(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
             f'validate, on {fabric.world_size} x {fabric.device}'
         )
         _run_epochs(fabric, trainer, job, progress)
-    result = trainer.result()
-    accuracies = trainer.accuracies(result)
-    net = training.whole(result)
-    if not fabric.is_global_zero:
-        return {}
-    bundle = _export(net, training, job)
-    console = Console(highlight=False)
-    with image_progress(console) as bar:
-        calibrate_bundle(
-            bundle.path,
-            job.dataset.validation,
-            CHOSEN_BY_THEM if job.recipe.patience else '',
-            progress=lambda done, of: bar('calibrating', done, of),
-        )
-    console.print(
-        f'{bundle.path}: of the validation images {_percent(accuracies)} right', soft_wrap=True
-    )
-    seconds = sum(f.seconds for f in trainer.history)
-    images = len(trainer.history) * trainer.steps_per_epoch * job.recipe.batch
-    return {
-        'network': asdict(job.spec),
-        'rule': job.rule,
-        'options': job.identity,
-        'macs': stage_macs(net, job.spec.image_shape),
-        'validation_accuracies': accuracies,
-        'epochs': trainer.epoch,
-        'seconds': seconds,
-        'images_per_s': images / seconds if seconds else None,
-        'bundle': str(bundle.path),
-    }
+    return leave_bundle(fabric, job, training)
 
 
 def _run_epochs(fabric: Fabric, trainer: Trainer, job: Job, progress: TrainingProgress) -> None:
@@ -317,31 +281,5 @@ def _save(trainer: Trainer, job: Job) -> None:
         (f.epoch, f.learning_rate, *f.losses, *f.accuracies, f.seconds, f.images_per_s)
         for f in trainer.history
     )
-    checkpoint.save(job.checkpoint, job.identity, trainer.state_dict())
+    checkpoint.save(job.checkpoint, job.identity, trainer.state_dict(), job.options)
     write_whole(job.log, rows.getvalue().encode())
-
-
-def _export(net: StagedNet, training: Started, job: Job) -> Bundle:
-    train, validation = job.dataset.train, job.dataset.validation
-    return export_ladder(
-        net,
-        job.out,
-        normalisation=replace(training.normalisation, size=None),
-        combine=training.rule.combine(len(net)),
-        image=image_spec(job.spec.image_shape[0]),
-        class_names=job.dataset.class_names,
-        # Evenly spread, as images may lie class by class.
-        parity_pixels=as_served(
-            validation.pixels[:: math.ceil(len(validation) / PARITY_IMAGES)], job
-        ),
-        provenance={
-            'command': job.command,
-            'data': f'trained on {train.name} ({len(train)} images), validated on '
-            f'{validation.name} ({len(validation)} images)',
-            'licence': LICENCE,
-        },
-    )
-
-
-def _percent(shares: tuple[float, ...]) -> str:
-    return ' '.join(f'{100 * share:.1f}' for share in shares) + ' %'

@@ -24,6 +24,13 @@ from anytime_dnn_ros.ladder.bundle import MANIFEST_FILE
 
 # As in the manifest's schema.
 BUNDLE_NAME = '[A-Za-z0-9][A-Za-z0-9_.-]*'
+# Options of one call or one machine: another call for the same training gives its own.
+OF_THE_CALL = frozenset(
+    {
+        *('run', 'data', 'out', 'json', 'half_weights', 'resume', 'max_minutes'),
+        *('threads', 'device', 'devices', 'num_nodes', 'strategy'),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class Job:
 
     Attributes:
         identity: What decides the weights that come out; a checkpoint must have the same.
+        options: From which `read_job` reads the same training again, given data and place, and
+            the command that gave them; plain values.
+        half_weights: Store large weights as float16.
         resume: Go on from the checkpoint.
         max_s: Wall time that no epoch may end after, seconds.
         command: For the bundle's provenance.
@@ -45,7 +55,9 @@ class Job:
     recipe: Recipe
     dataset: Dataset
     identity: dict[str, Any]
+    options: dict[str, Any]
     out: Path
+    half_weights: bool
     resume: bool
     max_s: float
     command: str
@@ -109,6 +121,7 @@ def read_job(args: argparse.Namespace) -> Job:
     options = rule_options(args.rule_option)
     if args.label_smoothing:
         options['label_smoothing'] = args.label_smoothing
+    command = shlex.join(['anytime-dnn', *sys.argv[1:]])
     return Job(
         spec=spec,
         rule=args.rule,
@@ -127,10 +140,15 @@ def read_job(args: argparse.Namespace) -> Job:
             'data': data_digest(dataset),
             **({'views': args.views} if spec.frozen else {}),
         },
+        options={
+            **{name: value for name, value in vars(args).items() if name not in OF_THE_CALL},
+            'command': command,
+        },
         out=args.out.absolute(),
+        half_weights=args.half_weights,
         resume=args.resume,
         max_s=float('inf') if args.max_minutes is None else args.max_minutes * 60,
-        command=shlex.join(['anytime-dnn', *sys.argv[1:]]),
+        command=command,
         image_size=args.image_size,
         views=args.views,
     )
@@ -196,15 +214,24 @@ def data_digest(dataset: Dataset) -> str:
 
 def check_places(args: argparse.Namespace) -> None:
     """What can be written after hours must be writable now."""
-    if not re.fullmatch(BUNDLE_NAME, args.out.name):
-        raise ConfigurationError(
-            f'--out {args.out}: the folder names the bundle: give one of letters, digits, _ . - '
-            'that begins with a letter or digit'
-        )
-    if args.out.exists() and not (args.out / MANIFEST_FILE).exists():
-        raise ConfigurationError(
-            f'--out {args.out} is there and is no bundle; choose another folder or remove it'
-        )
+    check_out(args.out)
     check_can_write(train_folder(args.out) / 'checkpoint.pt')
     if args.json:
         check_can_write(args.json)
+
+
+def check_out(out: Path) -> None:
+    """Refuses a folder that cannot become a bundle.
+
+    Raises:
+        ConfigurationError: It has no bundle's name, or holds something else.
+    """
+    if not re.fullmatch(BUNDLE_NAME, out.name):
+        raise ConfigurationError(
+            f'--out {out}: the folder names the bundle: give one of letters, digits, _ . - '
+            'that begins with a letter or digit'
+        )
+    if out.exists() and not (out / MANIFEST_FILE).exists():
+        raise ConfigurationError(
+            f'--out {out} is there and is no bundle; choose another folder or remove it'
+        )

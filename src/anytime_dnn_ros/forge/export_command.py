@@ -1,0 +1,107 @@
+"""`anytime-dnn export`: a bundle from the checkpoint of a training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
+from anytime_dnn_ros.forge import checkpoint, train
+from anytime_dnn_ros.forge.checkpoint import Checkpoint, CheckpointError
+from anytime_dnn_ros.forge.start_training import started
+from anytime_dnn_ros.forge.train_job import Job, check_out, read_job
+from anytime_dnn_ros.forge.trained_bundle import HALF_WEIGHTS_HELP, leave_bundle
+from anytime_dnn_ros.forge.trainer import Trainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `anytime-dnn export`."""
+    parser.description = (
+        'Makes the calibrated bundle of a training from its checkpoint, without training on: with '
+        'halved weights, on another machine, or of a training that was stopped or still runs. The '
+        'checkpoint knows the options of its `train` command.'
+    )
+    parser.add_argument(
+        'checkpoint',
+        type=Path,
+        metavar='CHECKPOINT',
+        help='DIR.train/checkpoint.pt of a training with --out DIR',
+    )
+    parser.add_argument(
+        '--data',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='what it was trained on, wherever that lies now: the bundle is checked and '
+        'calibrated on the validation images',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='BUNDLE', help='the folder to make or replace'
+    )
+    parser.add_argument('--half-weights', action='store_true', help=HALF_WEIGHTS_HELP)
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports, calibrates and tells.
+
+    Raises:
+        AnytimeError: Checkpoint or data cannot be used, or the bundle cannot be written; a bundle
+            that was there is left as it was.
+    """
+    check_out(args.out)
+    if args.json:
+        check_can_write(args.json)
+    saved = checkpoint.read(args.checkpoint)
+    options = _train_options(saved, args)
+    job = read_job(options)
+    state = saved.state_of(job.identity)
+    job = replace(job, command=f'{options.command} && {job.command}')
+    fabric = train.make_fabric(options)
+    with started(fabric, job, learns=False) as training:
+        training.trainer.load_state_dict(state)
+        print(f'{saved.path}: {_standing(training.trainer, job)}')
+        figures = leave_bundle(fabric, job, training)
+    if args.json:
+        write_whole(args.json, (json.dumps(figures, indent=2) + '\n').encode())
+    return 0
+
+
+def _train_options(saved: Checkpoint, args: argparse.Namespace) -> argparse.Namespace:
+    """The options of the `train` command, as if given again; data and place are the new ones."""
+    if saved.options is None:
+        raise CheckpointError(
+            f'{saved.path} was saved before checkpoints knew the options of their training; give '
+            'its `anytime-dnn train` command once more with --resume, which keeps them and exports'
+        )
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    words = [saved.options['network'], f'--data={args.data}', f'--out={args.out}']
+    options = parser.parse_args(words, argparse.Namespace(**saved.options))
+    options.half_weights = args.half_weights
+    return options
+
+
+def _standing(trainer: Trainer, job: Job) -> str:
+    """How far the training is.
+
+    Raises:
+        ConfigurationError: It has no whole epoch yet.
+    """
+    if not trainer.epoch:
+        raise ConfigurationError(
+            f'{job.spec.name}, rule {job.rule}, has not trained for a whole epoch yet; go on with '
+            '`anytime-dnn train ... --resume` first'
+        )
+    standing = ''
+    if not trainer.finished:
+        standing = ': not finished, `anytime-dnn train ... --resume` goes on'
+    elif trainer.epoch < job.recipe.epochs:
+        standing = ': stopped early'
+    return (
+        f'{job.spec.name}, rule {job.rule}, after {trainer.epoch} of {job.recipe.epochs} epochs'
+        f'{standing}'
+    )

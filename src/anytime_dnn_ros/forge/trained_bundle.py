@@ -1,0 +1,101 @@
+"""From what a training came to, to its calibrated bundle and its figures."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from anytime_dnn_ros.datasets import image_spec
+from anytime_dnn_ros.evaluate.calibrate import CHOSEN_BY_THEM, calibrate_bundle
+from anytime_dnn_ros.evaluate.progress_bar import image_progress
+from anytime_dnn_ros.forge.ladder_export import export_ladder
+from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
+from anytime_dnn_ros.forge.start_training import Started, as_served
+from anytime_dnn_ros.forge.train_job import Job
+from anytime_dnn_ros.ladder.bundle import Bundle, write_bundle
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+PARITY_IMAGES = 256
+LICENCE = 'of the weights: what the training data allows'
+HALF_WEIGHTS_HELP = 'store large weights as float16: half the file, same run time'
+
+
+def leave_bundle(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
+    """Exports and calibrates what the trainer stands at; the first process writes.
+
+    Returns:
+        The figures for `--json`; of the first process only.
+
+    Raises:
+        AnytimeError: The network cannot be exported, or the disk refuses; a bundle that was there
+            is left as it was.
+    """
+    trainer = training.trainer
+    result = trainer.result()
+    accuracies = trainer.accuracies(result)
+    net = training.whole(result)
+    if not fabric.is_global_zero:
+        return {}
+    console = Console(highlight=False)
+    bundle = _bundle(net, training, job, console)
+    percent = ' '.join(f'{100 * share:.1f}' for share in accuracies)
+    console.print(f'{bundle.path}: of the validation images {percent} % right', soft_wrap=True)
+    seconds = sum(f.seconds for f in trainer.history)
+    images = sum(f.images_per_s * f.seconds for f in trainer.history)
+    return {
+        'network': asdict(job.spec),
+        'rule': job.rule,
+        'options': job.identity,
+        'macs': stage_macs(net, job.spec.image_shape),
+        'validation_accuracies': accuracies,
+        'epochs': trainer.epoch,
+        'seconds': seconds,
+        'images_per_s': images / seconds if seconds else None,
+        'bundle': str(bundle.path),
+    }
+
+
+def _bundle(net: StagedNet, training: Started, job: Job, console: Console) -> Bundle:
+    train, validation = job.dataset.train, job.dataset.validation
+    trainer, epochs = training.trainer, job.recipe.epochs
+    data = (
+        f'trained on {train.name} ({len(train)} images), validated on {validation.name} '
+        f'({len(validation)} images)'
+    )
+    if not trainer.finished:
+        data += f', stopped after {trainer.epoch} of {epochs} epochs'
+    # Elsewhere until it is calibrated too: Ctrl-C in between must leave nothing.
+    with tempfile.TemporaryDirectory() as folder:
+        draft = export_ladder(
+            net,
+            Path(folder) / job.out.name,
+            normalisation=replace(training.normalisation, size=None),
+            combine=training.rule.combine(len(net)),
+            image=image_spec(job.spec.image_shape[0]),
+            class_names=job.dataset.class_names,
+            # Evenly spread, as images may lie class by class.
+            parity_pixels=as_served(
+                validation.pixels[:: math.ceil(len(validation) / PARITY_IMAGES)], job
+            ),
+            provenance={'command': job.command, 'data': data, 'licence': LICENCE},
+            half_weights=job.half_weights,
+        )
+        with image_progress(console) as bar:
+            quality = calibrate_bundle(
+                draft.path,
+                validation,
+                CHOSEN_BY_THEM if job.recipe.patience else '',
+                progress=lambda done, of: bar('calibrating', done, of),
+            )
+        files = {
+            stage.name: draft.stage_file(k).read_bytes()
+            for k, stage in enumerate(draft.manifest.stages)
+        }
+        return write_bundle(job.out, draft.manifest, files, draft.labels, quality)
