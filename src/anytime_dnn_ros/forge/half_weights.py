@@ -34,7 +34,7 @@ def halved(model_bytes: bytes) -> bytes:
             continue
         if np.abs(values).max() > np.finfo(np.float16).max:
             raise BundleError(
-                f'{tensor.name!r} holds numbers that float16 cannot; export with float32 weights'
+                f'{tensor.name!r} holds numbers that float16 cannot; leave out --half-weights'
             )
         stored = f'{tensor.name}_half'
         casts.append(helper.make_node('Cast', [stored], [tensor.name], to=TensorProto.FLOAT))

@@ -313,7 +313,7 @@ def _with_agreement(manifest: Manifest, parent: FloatArray, found: FloatArray) -
     if shares.min() < LEAST_AGREEMENT:
         raise ParityError(
             f'stage {shares.argmin() + 1} of {manifest.name!r} agrees with its float32 file on '
-            f'{shares.min():.1%} of {len(parent)} images only; export with float32 weights'
+            f'{shares.min():.1%} of {len(parent)} images only; leave out --half-weights'
         )
     data = f'{len(parent)} validation images, weights stored as float16'
     stages = tuple(
