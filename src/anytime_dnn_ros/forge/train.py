@@ -95,6 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='modules to put an exit behind, besides the last; or how many stages of equal cost',
     )
     trunk.add_argument(
+        '--features',
+        default='',
+        metavar='NAME',
+        help='the last module to keep (what pooling and classifier read)',
+    )
+    trunk.add_argument(
         '--freeze-trunk',
         action='store_true',
         help='run it once over all images and train the exits on what it gave',

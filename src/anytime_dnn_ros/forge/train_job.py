@@ -103,6 +103,7 @@ def read_job(args: argparse.Namespace) -> Job:
         width=args.width,
         stages=int(cuts) if cuts.isdecimal() else args.stages,
         cuts=() if cuts.isdecimal() else tuple(filter(None, cuts.split(','))),
+        features=args.features,
         frozen=args.freeze_trunk,
     )
     if args.mmac is not None:
@@ -132,7 +133,7 @@ def read_job(args: argparse.Namespace) -> Job:
             **{
                 f'network {key}': value
                 for key, value in asdict(spec).items()
-                if value or key not in {'cuts', 'frozen'}
+                if value or key not in {'cuts', 'features', 'frozen'}
             },
             'rule': args.rule,
             **{f'rule {key}': value for key, value in options.items()},

@@ -27,6 +27,7 @@ class NetworkSpec:
         width: Channel multiplier; 1 is the network's own middle size.
         stages: How many; 0 is the network's own number.
         cuts: Of a trained trunk: the modules to cut behind, in place of a number of stages.
+        features: Of a trained trunk: the module that gives its last features; '' is found.
         frozen: Leave a trained trunk as it is.
     """
 
@@ -36,6 +37,7 @@ class NetworkSpec:
     width: float = 1.0
     stages: int = 0
     cuts: tuple[str, ...] = ()
+    features: str = ''
     frozen: bool = False
 
 
@@ -93,10 +95,10 @@ def build(spec: NetworkSpec) -> StagedNet:
         ConfigurationError: No such network, or it cannot be built so.
     """
     network = _network(spec.name)
-    if (spec.cuts or spec.frozen) and not network.pretrained:
+    if (spec.cuts or spec.features or spec.frozen) and not network.pretrained:
         raise ConfigurationError(
-            f'{spec.name} has no trained trunk to cut or to freeze; leave out --cuts and '
-            '--freeze-trunk, or give efficientnet_lite0 or package.module:function'
+            f'{spec.name} has no trained trunk to cut or to freeze; leave out --cuts, '
+            '--features and --freeze-trunk, or give efficientnet_lite0 or package.module:function'
         )
     return network.build(spec)
 

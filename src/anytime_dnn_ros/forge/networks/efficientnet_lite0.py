@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from anytime_dnn_ros.errors import ConfigurationError
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # Behind the last block at 1/8, 1/16 (both widths) of the image's side; then the end.
 CUTS = ('_blocks.4', '_blocks.7', '_blocks.10')
+# Without the last convolution, which widens for ImageNet's thousand classes: on 5000 CIFAR-10
+# images exits on a frozen trunk are 2 to 3 % better so, and cheaper.
+FEATURES = '_blocks.15'
 
 
 def build(spec: NetworkSpec) -> StagedNet:
@@ -29,6 +33,7 @@ def build(spec: NetworkSpec) -> StagedNet:
         raise ConfigurationError(
             f'{spec.name} reads square images, not {height}x{width}; give --size'
         )
+    spec = replace(spec, features=spec.features or FEATURES)
     return anytime(load_net('lite0', height), spec, spec.cuts or spec.stages or CUTS)
 
 

@@ -40,6 +40,7 @@ def anytime(module: nn.Module, spec: NetworkSpec, cuts: tuple[str, ...] | int) -
         torch.randn(1, *spec.image_shape, generator=torch.Generator().manual_seed(0)),
         cuts=cuts,
         num_classes=spec.num_classes,
+        features=spec.features,
         side_width=round(SIDE_WIDTH * spec.width),
         frozen=spec.frozen,
     )
