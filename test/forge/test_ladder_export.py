@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from anytime_dnn_ros.errors import BundleError  # noqa: E402
+from anytime_dnn_ros.forge import ladder_export  # noqa: E402
 from anytime_dnn_ros.forge.ladder_export import ParityError, export_ladder  # noqa: E402
 from anytime_dnn_ros.forge.networks import NETWORKS, NetworkSpec, build  # noqa: E402
 from anytime_dnn_ros.forge.normalisation import Normalisation  # noqa: E402
@@ -254,6 +255,17 @@ def test_a_broken_export_is_refused_and_leaves_nothing(two_exits, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_classes_that_are_as_good_as_equal_may_change_places(two_exits, tmp_path, monkeypatch):
+    for stage in two_exits.stages:
+        with torch.no_grad():
+            stage.head.linear.weight[1] = stage.head.linear.weight[0]
+            stage.head.linear.bias[:] = torch.tensor([9.0, 9.0, 0.0, 0.0])
+    exported = ladder_export._bundle_logits
+    twins = np.array([0, 1e-5, 0, 0], np.float32)
+    monkeypatch.setattr(ladder_export, '_bundle_logits', lambda *args: exported(*args) + twins)
+    assert export(two_exits, tmp_path / 'net').manifest.provenance['parity']['images'] == 12
+
+
 def test_a_diverged_network_is_named_as_such(two_exits, tmp_path):
     with torch.no_grad():
         two_exits.stages[1].head.linear.weight.fill_(float('nan'))
@@ -286,12 +298,16 @@ def test_a_folder_of_any_name_gives_a_ladder_with_a_good_one(two_exits, tmp_path
 
 @pytest.mark.parametrize('name', NETWORKS)
 def test_every_network_becomes_a_bundle_of_the_same_cost(name, tmp_path):
-    shape = (1, 28, 28)
-    spec = NetworkSpec(name, shape, CLASSES, width=0.25)
-    net = settled(build(spec))
-    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
-    bundle = export(net, tmp_path / name, channels=1, parity_pixels=images)
-    assert [stage.macs for stage in bundle.manifest.stages] == stage_macs(net, shape)
+    pretrained = NETWORKS[name].pretrained
+    channels, size = (3, 64) if pretrained else (1, 28)
+    net = build(NetworkSpec(name, (channels, size, size), CLASSES, width=0.25))
+    if not pretrained:
+        settled(net)
+    images = np.random.default_rng(0).integers(0, 256, (4, size, size, channels), np.uint8)
+    bundle = export(net, tmp_path / name, channels=channels, parity_pixels=images)
+    assert [stage.macs for stage in bundle.manifest.stages] == stage_macs(
+        net, (channels, size, size)
+    )
     for k in range(len(net)):
         assert 'BatchNormalization' not in {node.op_type for node in graph(bundle, k).node}
 

@@ -103,7 +103,12 @@ def export_module(
                 ) from error
         # ONNX Runtime's basic optimisations merge each Pad into its Conv and infer the shapes.
         quant_pre_process(str(raw), str(folded), skip_symbolic_shape=True)
-        return onnx.load(str(folded))
+        model = onnx.load(str(folded))
+    # ONNX Runtime names every operator set that it has; other engines may not know them.
+    used = {node.domain for node in model.graph.node}
+    for unused in [entry for entry in model.opset_import if entry.domain not in used]:
+        model.opset_import.remove(unused)
+    return model
 
 
 def _torch() -> Any:
