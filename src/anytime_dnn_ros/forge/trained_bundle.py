@@ -14,6 +14,7 @@ from anytime_dnn_ros.datasets import image_spec
 from anytime_dnn_ros.evaluate.calibrate import CHOSEN_BY_THEM, calibrate_bundle
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.forge.ladder_export import export_ladder
+from anytime_dnn_ros.forge.networks import pretrained_normalisation
 from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
 from anytime_dnn_ros.forge.start_training import Started, as_served
 from anytime_dnn_ros.forge.train_job import Job
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PARITY_IMAGES = 256
 LICENCE = 'of the weights: what the training data allows'
+TRUNK_LICENCE = ', and the licence of the trained trunk (EfficientNet-Lite0: Apache-2.0)'
 HALF_WEIGHTS_HELP = 'store large weights as float16: half the file, same run time'
 
 
@@ -71,6 +73,7 @@ def _bundle(net: StagedNet, training: Started, job: Job, console: Console) -> Bu
     )
     if not trainer.finished:
         data += f', stopped after {trainer.epoch} of {epochs} epochs'
+    licence = LICENCE if pretrained_normalisation(job.spec) is None else LICENCE + TRUNK_LICENCE
     # Elsewhere until it is calibrated too: Ctrl-C in between must leave nothing.
     with tempfile.TemporaryDirectory() as folder:
         draft = export_ladder(
@@ -84,7 +87,7 @@ def _bundle(net: StagedNet, training: Started, job: Job, console: Console) -> Bu
             parity_pixels=as_served(
                 validation.pixels[:: math.ceil(len(validation) / PARITY_IMAGES)], job
             ),
-            provenance={'command': job.command, 'data': data, 'licence': LICENCE},
+            provenance={'command': job.command, 'data': data, 'licence': licence},
             half_weights=job.half_weights,
         )
         with image_progress(console) as bar:
