@@ -60,6 +60,8 @@ def test_a_trained_trunk_becomes_a_bundle_that_reads_enlarged_images(run, tmp_pa
     assert figures['macs'] == [stage.macs for stage in manifest.stages]
     assert figures['validation_accuracies'][-1] > 0.8
     assert figures['network']['frozen'] == bool(trunk)
+    # A trunk that learns on must not forget at once.
+    assert figures['options']['learning_rate'] == (0.1 if trunk else 0.01)
 
 
 def test_training_on_cached_features_goes_on_as_if_never_stopped(run, tmp_path):

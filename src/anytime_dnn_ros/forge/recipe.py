@@ -14,6 +14,8 @@ from anytime_dnn_ros.errors import ConfigurationError
 
 # SGD as in the papers of the networks (ResNet, MSDNet).
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+# A trained trunk forgets what it knows at the first.
+LEARNING_RATE, FINE_TUNING_RATE = 0.1, 0.01
 # Share of all steps over which the learning rate rises (Goyal et al., 2017: 5 of 90 epochs).
 WARMUP_SHARE = 0.05
 PRECISIONS = ('bf16-mixed', '32-true')
@@ -39,7 +41,7 @@ class Recipe:
     epochs: int
     augmentation: Callable[[Tensor, torch.Generator], Tensor]
     batch: int = 128
-    learning_rate: float = 0.1
+    learning_rate: float = LEARNING_RATE
     seed: int = 0
     ema: float = 0.0
     weight_decay: float = WEIGHT_DECAY

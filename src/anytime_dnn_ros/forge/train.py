@@ -20,7 +20,12 @@ from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
 from anytime_dnn_ros.forge.networks import NETWORKS, PRETRAINED
 from anytime_dnn_ros.forge.progress import TrainingProgress
-from anytime_dnn_ros.forge.recipe import PRECISIONS, WEIGHT_DECAY
+from anytime_dnn_ros.forge.recipe import (
+    FINE_TUNING_RATE,
+    LEARNING_RATE,
+    PRECISIONS,
+    WEIGHT_DECAY,
+)
 from anytime_dnn_ros.forge.rules import RULES
 from anytime_dnn_ros.forge.staged import stage_macs
 from anytime_dnn_ros.forge.start_training import Started, started
@@ -116,7 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe = parser.add_argument_group('recipe')
     recipe.add_argument('--epochs', type=int, default=30, help='(%(default)s)')
     recipe.add_argument('--batch', type=int, default=128, help='images per step (%(default)s)')
-    recipe.add_argument('--lr', type=float, default=0.1, help='top of the cosine (%(default)s)')
+    recipe.add_argument(
+        '--lr',
+        type=float,
+        help=f'top of the cosine ({LEARNING_RATE:g}; {FINE_TUNING_RATE:g} where a trained trunk '
+        'is not frozen)',
+    )
     recipe.add_argument('--weight-decay', type=float, default=WEIGHT_DECAY, help='(%(default)s)')
     recipe.add_argument('--label-smoothing', type=float, default=0.0, help='(%(default)s)')
     recipe.add_argument(

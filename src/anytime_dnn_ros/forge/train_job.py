@@ -18,8 +18,8 @@ from anytime_dnn_ros.datasets import Dataset, read_dataset
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write
 from anytime_dnn_ros.forge.augment import Augmentation
-from anytime_dnn_ros.forge.networks import NetworkSpec, fit_width
-from anytime_dnn_ros.forge.recipe import Recipe
+from anytime_dnn_ros.forge.networks import NetworkSpec, fit_width, is_pretrained
+from anytime_dnn_ros.forge.recipe import FINE_TUNING_RATE, LEARNING_RATE, Recipe
 from anytime_dnn_ros.ladder.bundle import MANIFEST_FILE
 
 # As in the manifest's schema.
@@ -111,7 +111,7 @@ def read_job(args: argparse.Namespace) -> Job:
     recipe = Recipe(
         epochs=args.epochs,
         batch=args.batch,
-        learning_rate=args.lr,
+        learning_rate=_usual_rate(spec) if args.lr is None else args.lr,
         seed=args.seed,
         ema=args.ema,
         weight_decay=args.weight_decay,
@@ -153,6 +153,11 @@ def read_job(args: argparse.Namespace) -> Job:
         image_size=args.image_size,
         views=args.views,
     )
+
+
+def _usual_rate(spec: NetworkSpec) -> float:
+    fine_tuned = is_pretrained(spec.name) and not spec.frozen
+    return FINE_TUNING_RATE if fine_tuned else LEARNING_RATE
 
 
 def _enlarged(size: int, height: int, width: int) -> int:

@@ -103,6 +103,15 @@ def build(spec: NetworkSpec) -> StagedNet:
     return network.build(spec)
 
 
+def is_pretrained(name: str) -> bool:
+    """Whether the network of that name comes with trained weights.
+
+    Raises:
+        ConfigurationError: No such network.
+    """
+    return _network(name).pretrained
+
+
 def pretrained_normalisation(spec: NetworkSpec) -> Normalisation | None:
     """What the network's weights were trained with; None where they are not trained yet.
 
