@@ -36,10 +36,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def tints():
-    """600 tinted images, and how far they can be known: as images of the ladder's classes."""
+    """300 tinted images, and how far they can be known: as images of the ladder's classes."""
     rng = np.random.default_rng(1)
-    labels = rng.integers(0, 3, 600)
-    values = 120 + 40 * np.eye(3)[labels] + rng.normal(0, 40, (600, 3))
+    labels = rng.integers(0, 3, 300)
+    values = 120 + 40 * np.eye(3)[labels] + rng.normal(0, 40, (300, 3))
     pixels = np.clip(values, 0, 255).astype(np.uint8)[:, None, None, :]
     return Images(np.tile(pixels, (1, 8, 8, 1)), labels, LABELS, 'tints/validation')
 
@@ -76,7 +76,7 @@ def test_figures_are_counted_on_images_that_nothing_was_fitted_to(bundle, tints)
     _, count = halves(tints.labels)
     strongest = tints.pixels[count, 0, 0].argmax(axis=1)
     accuracy = (strongest == tints.labels[count]).mean()
-    assert (calibration.num_fitted, calibration.num_counted) == (300, 300)
+    assert (calibration.num_fitted, calibration.num_counted) == (150, 150)
     for stage, quality in zip(calibration.stages, calibration.quality.stages, strict=True):
         assert stage.accuracy == quality.accuracy == pytest.approx(accuracy)
         assert stage.temperature == quality.temperature
@@ -97,7 +97,7 @@ def test_temperatures_bring_confidence_to_accuracy(bundle, tints):
 def test_the_note_and_what_was_done_stand_in_the_data(bundle, tints):
     quality = calibrate(bundle, tints, 'a note').quality
     assert quality.data == (
-        'tints/validation: 300 images for temperatures and exit rules, 300 others for '
+        'tints/validation: 150 images for temperatures and exit rules, 150 others for '
         'accuracies; a note'
     )
     assert quality.held_out

@@ -13,14 +13,6 @@ from anytime_dnn_ros.forge import checkpoint  # noqa: E402
 from anytime_dnn_ros.forge.trainer import TrainingError  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def plain(state):
     """A state without its tensors and wall times, and the tensors apart."""
     tensors = []

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the forge extra)')
-from checks import CHECKS, CLASSES, SHAPES, seeded_net  # noqa: E402
+from checks import CASES, CLASSES, seeded_net  # noqa: E402
 
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.networks import NetworkSpec, build, fractalnet  # noqa: E402
@@ -14,8 +14,7 @@ SHAPE = (3, 32, 32)
 NARROW = NetworkSpec('fractalnet', SHAPE, CLASSES, width=0.25)
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('check', CHECKS)
+@pytest.mark.parametrize(('check', 'shape'), CASES)
 def test_is_a_ladder(check, shape):
     check(NetworkSpec('fractalnet', shape, CLASSES))
 
@@ -76,10 +75,10 @@ def test_in_a_local_batch_columns_hear_each_other(monkeypatch):
 def test_half_of_the_batches_are_global():
     net = seeded_net(NARROW).train()
     alone = 0
-    for _ in range(200):
+    for _ in range(100):
         net(torch.zeros(2, 3, 8, 8))
         alone += {stage.body.alone for stage in net.stages} == {True}
-    assert 80 <= alone <= 120
+    assert 35 <= alone <= 65
 
 
 def test_batchnorm_keeps_what_it_sees_in_local_batches(monkeypatch):

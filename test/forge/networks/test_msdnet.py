@@ -3,7 +3,7 @@
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the forge extra)')
-from checks import CHECKS, CLASSES, SHAPES, seeded_net, trains_every_parameter  # noqa: E402
+from checks import CASES, CLASSES, seeded_net, trains_every_parameter  # noqa: E402
 
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.networks import NetworkSpec, build  # noqa: E402
@@ -13,8 +13,7 @@ SHAPE = (3, 32, 32)
 NARROW = NetworkSpec('msdnet', SHAPE, CLASSES, width=0.25)
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('check', CHECKS)
+@pytest.mark.parametrize(('check', 'shape'), CASES)
 def test_is_a_ladder(check, shape):
     check(NetworkSpec('msdnet', shape, CLASSES))
 

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from checks import CHECKS, CLASSES, SHAPES, seeded_net  # noqa: E402
+from checks import CASES, CLASSES, seeded_net  # noqa: E402
 
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.networks import NetworkSpec, build  # noqa: E402
@@ -18,8 +18,7 @@ def prefix_convs(stage):
     return [m for m in stage.modules() if isinstance(m, PrefixConv)]
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('check', CHECKS)
+@pytest.mark.parametrize(('check', 'shape'), CASES)
 def test_is_a_ladder(check, shape):
     check(NetworkSpec('nested_masks', shape, CLASSES))
 

@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from checks import CHECKS, CLASSES, SHAPES, seeded_net  # noqa: E402
+from checks import CASES, CLASSES, seeded_net  # noqa: E402
 
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.networks import NetworkSpec, build  # noqa: E402
@@ -12,8 +12,7 @@ from anytime_dnn_ros.forge.staged import IMAGE, stage_macs  # noqa: E402
 SPEC = NetworkSpec('nested_nets', (3, 32, 32), CLASSES)
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('check', CHECKS)
+@pytest.mark.parametrize(('check', 'shape'), CASES)
 def test_is_a_ladder(check, shape):
     check(NetworkSpec('nested_nets', shape, CLASSES))
 

@@ -3,7 +3,7 @@ import pytest
 torch = pytest.importorskip('torch')
 
 import onnx  # noqa: E402
-from checks import CHECKS, CLASSES, SHAPES, seeded_net  # noqa: E402
+from checks import CASES, CLASSES, seeded_net  # noqa: E402
 from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: E402
 
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
@@ -18,8 +18,7 @@ from anytime_dnn_ros.forge.staged import IMAGE, stage_macs  # noqa: E402
 SPEC = NetworkSpec('nested_slices', (3, 32, 32), CLASSES)
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('check', CHECKS)
+@pytest.mark.parametrize(('check', 'shape'), CASES)
 def test_is_a_ladder(check, shape):
     check(NetworkSpec('nested_slices', shape, CLASSES))
 
@@ -74,7 +73,7 @@ def test_an_early_stage_is_deaf_to_the_groups_that_it_does_not_run():
     assert all(not torch.allclose(a, b) for a, b in zip(after[1:], before[1:], strict=True))
 
 
-@pytest.mark.parametrize('k', range(4))
+@pytest.mark.parametrize('k', [0, 2])
 def test_a_file_holds_only_the_weights_that_its_stage_runs(k, tmp_path):
     stage = seeded_net(SPEC).stages[k]
     raw, folded = tmp_path / 'raw.onnx', tmp_path / 'folded.onnx'
