@@ -1,5 +1,6 @@
 """The command line: help, errors in one line, and what inspect and doctor print."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -83,6 +84,30 @@ def test_an_error_in_our_own_code_is_not_taken_for_a_missing_package(monkeypatch
     monkeypatch.setattr(cli, 'import_module', refuse)
     with pytest.raises(ModuleNotFoundError):
         cli.main(['demo'])
+
+
+@pytest.mark.parametrize(
+    ('error', 'said'),
+    [
+        (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on device; make room'),
+        (
+            OSError(errno.ENOSPC, 'No space', '/spool/x'),
+            '/spool/x: No space; make room, or set TMP',
+        ),
+        (PermissionError(errno.EACCES, 'Permission denied', '/x'), '/x: Permission denied; check'),
+        (FileNotFoundError(errno.ENOENT, 'No usable temporary directory'), 'set TMPDIR'),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_one_line(error, said, monkeypatch, capsys):
+    def refuse(module):
+        raise error
+
+    monkeypatch.setattr(cli, 'import_module', refuse)
+    assert cli.main(['inspect', 'lite']) == 1
+    told = capsys.readouterr().err
+    assert told.startswith('anytime-dnn: ')
+    assert said in told
+    assert told.count('\n') == 1
 
 
 def test_inspect_shows_and_writes_every_stage(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from anytime_dnn_ros.errors import AnytimeError, MissingDependencyError
 from anytime_dnn_ros.forge import MEND as FORGE_MEND
 
 INTERRUPTED = 130
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,24 @@ def main(argv: list[str] | None = None) -> int:
     except AnytimeError as error:
         print(f'anytime-dnn: {error}', file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f'anytime-dnn: {_refusal(error)}', file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print('anytime-dnn: interrupted', file=sys.stderr)
         return INTERRUPTED
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused, where, and the mend."""
+    # Python finds no temporary folder where every one that it tries is full.
+    no_temporary = isinstance(error, FileNotFoundError) and error.filename is None
+    if error.errno in FULL_DISK or no_temporary:
+        mend = 'make room, or set TMPDIR to a folder with room for temporary files'
+    else:
+        mend = 'check that it is there, and may be read and written'
+    where = '' if error.filename is None else f'{error.filename}: '
+    return f'{where}{error.strerror or error}; {mend}'
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -80,27 +81,30 @@ def export_module(
         BundleError: The module does what an ONNX file cannot say.
     """
     library = _torch()
+    # Not into a file: the RuntimeError of a full disk would be taken for the network's.
+    buffer = io.BytesIO()
+    # The TorchScript exporter: static, and no exporter version has changed what it writes.
+    with warnings.catch_warnings():
+        # It warns that it is old and that it leaves the crop for the next step to fold.
+        warnings.simplefilter('ignore')
+        try:
+            library.onnx.export(
+                module,
+                example,
+                buffer,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except RuntimeError as error:
+            raise BundleError(
+                f'the network cannot be written as ONNX (operator set {OPSET}): '
+                f'{str(error).splitlines()[0]} Replace that operator in the network'
+            ) from error
     with tempfile.TemporaryDirectory() as folder:
         raw, folded = Path(folder) / 'raw.onnx', Path(folder) / 'folded.onnx'
-        # The TorchScript exporter: static, and no exporter version has changed what it writes.
-        with warnings.catch_warnings():
-            # It warns that it is old and that it leaves the crop for the next step to fold.
-            warnings.simplefilter('ignore')
-            try:
-                library.onnx.export(
-                    module,
-                    example,
-                    str(raw),
-                    input_names=list(inputs),
-                    output_names=list(outputs),
-                    opset_version=OPSET,
-                    dynamo=False,
-                )
-            except RuntimeError as error:
-                raise BundleError(
-                    f'the network cannot be written as ONNX (operator set {OPSET}): '
-                    f'{str(error).splitlines()[0]} Replace that operator in the network'
-                ) from error
+        raw.write_bytes(buffer.getvalue())
         # ONNX Runtime's basic optimisations merge each Pad into its Conv and infer the shapes.
         quant_pre_process(str(raw), str(folded), skip_symbolic_shape=True)
         model = onnx.load(str(folded))
