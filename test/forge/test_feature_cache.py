@@ -114,6 +114,26 @@ def test_a_disk_without_room_is_told_before_the_work(monkeypatch):
         pass
 
 
+def test_the_room_is_taken_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache.tempfile, 'tempdir', str(tmp_path))
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    def look_before_anything_is_written(net, image):
+        sizes = [file.stat() for file in tmp_path.glob('*/*')]
+        taken.extend(size.st_blocks * 512 >= size.st_size for size in sizes)
+        return trunk_features(net, image)
+
+    taken: list[bool] = []
+    monkeypatch.setattr(feature_cache, 'trunk_features', look_before_anything_is_written)
+    train = images(500, 0)
+    with pytest.raises(KeyboardInterrupt), cache(small_net(), train=train, on_images=interrupt):
+        pass
+    assert taken
+    assert all(taken)
+
+
 def test_a_feature_beyond_float16_is_refused():
     class Loud(nn.Module):
         def __init__(self) -> None:

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,21 @@ def test_writing_replaces_a_bundle_whole(bundle):
     write_bundle(bundle.path, bundle.manifest, stage_files(), LABELS, None)
     assert not stale.exists()
     assert read_bundle(bundle.path).quality is None
+
+
+def test_an_interrupt_while_replacing_leaves_the_old_bundle(bundle, monkeypatch):
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if target == bundle.path and not path.name.endswith('-old'):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, 'rename', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(bundle.path, bundle.manifest, stage_files(), LABELS, None)
+    assert read_bundle(bundle.path) == bundle
+    assert [p.name for p in bundle.path.parent.iterdir()] == ['colours']
 
 
 def test_a_bundle_that_does_not_fit_together_leaves_the_old_one_alone(bundle):

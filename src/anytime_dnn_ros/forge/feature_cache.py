@@ -6,6 +6,7 @@ with it, so several views of each training image are kept: the image itself and 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -107,6 +108,7 @@ def cached_features(
 
     Raises:
         ConfigurationError: The disk has no room, or a feature is too large for float16.
+        OSError: The disk refuses.
     """
     rows = len(train) * views + len(validation)
     net.eval()
@@ -121,9 +123,7 @@ def cached_features(
     with tempfile.TemporaryDirectory(prefix='anytime-dnn-features-') as folder:
         _check_room(Path(folder), 2 * rows * sum(shape.numel() for shape in shapes))
         tensors = tuple(
-            torch.from_numpy(
-                np.memmap(Path(folder) / str(i), np.float16, 'w+', shape=(rows, *shape))
-            )
+            _tensor_on_disk(Path(folder) / str(i), (rows, *shape))
             for i, shape in enumerate(shapes)
         )
         done = 0
@@ -168,6 +168,14 @@ def trunk_features(net: StagedNet, image: Tensor) -> tuple[Tensor, ...]:
         tensors |= zip(stage.writes[: len(given)], given, strict=True)
     del tensors[IMAGE]
     return tuple(tensors.values())
+
+
+def _tensor_on_disk(file: Path, shape: tuple[int, ...]) -> Tensor:
+    array = np.memmap(file, np.float16, 'w+', shape=shape)
+    # The file has holes yet: the process would be killed where somebody else fills the disk.
+    with file.open('r+b') as opened:
+        os.posix_fallocate(opened.fileno(), 0, array.nbytes)
+    return torch.from_numpy(array)
 
 
 def _check_room(folder: Path, needed: int) -> None:

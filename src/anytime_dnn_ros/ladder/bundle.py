@@ -155,14 +155,26 @@ def write_bundle(
             (draft / QUALITY_FILE).write_text(quality_to_json(quality), encoding='utf-8')
         read_bundle(draft)
         draft.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        draft.replace(path)
+        _put_in_place(draft, path)
     except OSError as error:
         raise BundleError(f'cannot write the bundle {path}: {error.strerror}') from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return read_bundle(path)
+
+
+def _put_in_place(draft: Path, path: Path) -> None:
+    """Replaces a bundle; whatever interrupts it, one of both is there, under some name."""
+    old = draft.with_name(f'{draft.name}-old')
+    try:
+        if path.exists():
+            path.rename(old)
+        draft.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _inside(folder: Path, name: str) -> Path:
