@@ -6,8 +6,9 @@ import math
 import pytest
 
 torch = pytest.importorskip('torch')
-pytest.importorskip('lightning_fabric')
+lightning_fabric = pytest.importorskip('lightning_fabric')
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException  # noqa: E402
 from small_training import write_easy_images  # noqa: E402
 
 from anytime_dnn_ros.cli import main  # noqa: E402
@@ -145,6 +146,8 @@ def test_an_earlier_training_is_set_aside(run, tmp_path):
         (('--augment', 'spin'), "'spin' is none of flip"),
         (('--augment', 'pad'), "'pad' is none of flip"),
         (('--device', 'abacus'), 'no training on --device abacus'),
+        (('--devices', '-1'), '--devices -1: give more than 0'),
+        (('--num-nodes', '0'), '--num-nodes 0: give more than 0'),
         (('--batch', '1000'), 'smaller --batch'),
         (('--lr', '1e30', '--epochs', '2'), 'lower --lr'),
         (('--threads', '0'), '--threads 0: give more than 0'),
@@ -157,6 +160,20 @@ def test_what_cannot_be_done_is_told_with_its_mend(run, tmp_path, capsys, words,
     assert run(*words) == 1
     assert mend in capsys.readouterr().err
     assert not (tmp_path / 'ladder').exists()
+
+
+@pytest.mark.parametrize(
+    'error', [TypeError('no number'), MisconfigurationException('you asked for 8 GPUs')]
+)
+def test_devices_that_are_not_here_are_told(run, monkeypatch, capsys, error):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(lightning_fabric, 'Fabric', refuse)
+    assert run('--devices', '8') == 1
+    assert f'no training on --device cpu --devices 8 --strategy auto: {error}' in (
+        capsys.readouterr().err
+    )
 
 
 def test_an_unknown_network_is_told(run, capsys):

@@ -202,7 +202,9 @@ def make_fabric(args: argparse.Namespace) -> Fabric:
     Raises:
         ConfigurationError: There is no such device or strategy.
     """
-    from lightning_fabric import Fabric  # noqa: PLC0415 - a second to import, not for --help
+    # A second to import: not for --help.
+    from lightning_fabric import Fabric  # noqa: PLC0415
+    from lightning_fabric.utilities.exceptions import MisconfigurationException  # noqa: PLC0415
 
     logging.getLogger('lightning_fabric').setLevel(logging.WARNING)
     try:
@@ -213,7 +215,7 @@ def make_fabric(args: argparse.Namespace) -> Fabric:
             strategy=args.strategy,
             precision=args.precision,
         )
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         raise ConfigurationError(
             f'no training on --device {args.device} --devices {args.devices} --strategy '
             f'{args.strategy}: {error}'

@@ -87,7 +87,7 @@ def train_folder(out: Path) -> Path:
 
 def read_job(args: argparse.Namespace) -> Job:
     """What the options ask for, checked, with the data read."""
-    for option in ('width', 'threads', 'max_minutes', 'views'):
+    for option in ('width', 'threads', 'max_minutes', 'views', 'devices', 'num_nodes'):
         value = getattr(args, option)
         if value is not None and not value > 0:
             raise ConfigurationError(f'--{option.replace("_", "-")} {value}: give more than 0')
