@@ -32,7 +32,9 @@ from anytime_dnn_ros.ladder.bundle import (
 from anytime_dnn_ros.ladder.manifest import Quality, quality_to_json
 
 EARLY_STOP = re.compile(r'--early-stop[ =]+[1-9]')
-CHOSEN_BY_THEM = 'these images also chose the epoch of the weights'
+CHOSEN_BY_THEM = (
+    'these images also chose the epoch of the weights, which flatters the accuracies a little'
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

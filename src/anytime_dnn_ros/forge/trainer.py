@@ -1,7 +1,8 @@
 """Trains a staged network: one epoch after another, each a function of the seed and its number.
 
 Because an epoch draws all its randomness from (seed, epoch), a training that goes on from the
-checkpoint of its last whole epoch takes the very steps that it would have taken.
+checkpoint of its last whole epoch takes the very steps that it would have taken: bit for bit on a
+CPU with the same number of threads; elsewhere sums may be added in another order.
 """
 
 from __future__ import annotations

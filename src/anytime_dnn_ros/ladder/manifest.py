@@ -139,6 +139,7 @@ class Quality:
     Attributes:
         data: Which data the figures were counted on.
         held_out: False where the weights may have seen that data; accuracy is then not declared.
+            Images that only chose the epoch count as held out; `data` says so.
         exit_rules: Of each name, rising in cost and accuracy.
     """
 
