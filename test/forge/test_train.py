@@ -218,17 +218,18 @@ def test_help_lists_networks_and_rules(capsys):
 
 
 @pytest.mark.parametrize(
-    ('text', 'channels', 'expected'),
+    ('text', 'channels', 'class_names', 'expected'),
     [
-        (None, 3, Augmentation(True, 4, 0)),
-        (None, 1, Augmentation(True, 2, 0)),
-        ('none', 3, Augmentation(False, 0, 0)),
-        ('pad=3', 3, Augmentation(False, 3, 0)),
-        ('flip,cutout=8,pad=4', 1, Augmentation(True, 4, 8)),
+        (None, 3, ('cat', 'dog'), Augmentation(True, 4, 0)),
+        (None, 1, ('cat', 'dog'), Augmentation(True, 2, 0)),
+        (None, 1, tuple('0123456789'), Augmentation(False, 2, 0)),
+        ('none', 3, ('cat', 'dog'), Augmentation(False, 0, 0)),
+        ('pad=3', 3, ('cat', 'dog'), Augmentation(False, 3, 0)),
+        ('flip,cutout=8,pad=4', 1, ('6', '9'), Augmentation(True, 4, 8)),
     ],
 )
-def test_augmentation(text, channels, expected):
-    assert train_job.augmentation(text, channels) == expected
+def test_augmentation(text, channels, class_names, expected):
+    assert train_job.augmentation(text, channels, class_names) == expected
 
 
 def test_rule_options_are_numbers_lists_or_words():

@@ -135,7 +135,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument(
         '--augment',
         metavar='flip,pad=N,cutout=N',
-        help='what of these, or `none` (flip,pad=4 for colour, flip,pad=2 for gray)',
+        help='what of these, or `none` (flip,pad=4 for colour, flip,pad=2 for gray; no flip where '
+        'the classes are digits)',
     )
     recipe.add_argument('--seed', type=int, default=0, help='(%(default)s)')
     recipe.add_argument(

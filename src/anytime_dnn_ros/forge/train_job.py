@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from anytime_dnn_ros.datasets import Dataset, read_dataset
+from anytime_dnn_ros.datasets.idx import DIGITS
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write
 from anytime_dnn_ros.forge.augment import Augmentation
@@ -116,7 +117,7 @@ def read_job(args: argparse.Namespace) -> Job:
         ema=args.ema,
         weight_decay=args.weight_decay,
         patience=args.early_stop,
-        augmentation=augmentation(args.augment, channels),
+        augmentation=augmentation(args.augment, channels, dataset.class_names),
         precision=args.precision,
     )
     options = rule_options(args.rule_option)
@@ -169,15 +170,17 @@ def _enlarged(size: int, height: int, width: int) -> int:
     return size
 
 
-def augmentation(text: str | None, channels: int) -> Augmentation:
-    """The augmentation that `--augment` asks for; None is the usual one for so many channels.
+def augmentation(text: str | None, channels: int, class_names: tuple[str, ...]) -> Augmentation:
+    """The augmentation that `--augment` asks for; None is the usual one for such images.
 
     Raises:
         ConfigurationError: The text has something else than `flip`, `pad=N` and `cutout=N`.
     """
     if text is None:
         # He et al. (2016) for 32x32 colour; small gray images have a margin of their own.
-        return Augmentation(flip=True, pad=4 if channels == 3 else 2, cutout=0)
+        # A mirrored digit is none, or another one.
+        digits = set(class_names) <= set(DIGITS)
+        return Augmentation(flip=not digits, pad=4 if channels == 3 else 2, cutout=0)
     values = {'flip': 0, 'pad': 0, 'cutout': 0}
     for word in [] if text == 'none' else text.split(','):
         name, _, number = word.partition('=')
