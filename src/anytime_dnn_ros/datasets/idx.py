@@ -10,6 +10,7 @@ import gzip
 import math
 import os
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from anytime_dnn_ros.datasets.images import (
     Dataset,
     DatasetError,
     Images,
+    PartName,
     check_labels,
     check_memory,
     image_spec,
@@ -67,7 +69,13 @@ def is_idx_folder(path: Path) -> bool:
 
 
 def read(
-    path: Path, *, size: int | None, limit: int, validation_share: float, seed: int
+    path: Path,
+    *,
+    size: int | None,
+    limit: int,
+    validation_share: float,
+    seed: int,
+    parts: Collection[PartName],
 ) -> Dataset:
     """Reads a folder of IDX files; see `read_dataset`."""
     pixels, labels = _read_part(path, 'train')
@@ -76,7 +84,8 @@ def read(
     name = FASHION_MNIST if fashion else path.resolve().name
     class_names = FASHION_CLASSES if fashion else DIGITS
 
-    def images(part: str, positions: NDArray[np.intp]) -> Images:
+    def images(part: PartName, positions: NDArray[np.intp]) -> Images:
+        positions = positions if part in parts else positions[:0]
         chosen = _fitted(pixels[positions], size, f'{name}/{part}')
         return Images(chosen, labels[positions], class_names, f'{name}/{part}')
 
@@ -87,6 +96,8 @@ def read(
     learnt = images('train', train), images('validation', validation)
     if _find(path, 't10k-images-idx3') is None and _find(path, 't10k-labels-idx1') is None:
         return Dataset(*learnt, test=None)
+    if 'test' not in parts:
+        return Dataset(*learnt, test=images('test', train))
     shape = pixels.shape[1:]
     pixels, labels = _read_part(path, 't10k')
     _check_classes(labels, class_names, f'{path} (test)')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from anytime_dnn_ros.datasets.images import (
     Dataset,
     DatasetError,
     Images,
+    PartName,
     check_memory,
     image_spec,
 )
@@ -64,7 +65,13 @@ class _Part:
 
 
 def read(
-    path: Path, *, size: int | None, limit: int, validation_share: float, seed: int
+    path: Path,
+    *,
+    size: int | None,
+    limit: int,
+    validation_share: float,
+    seed: int,
+    parts: Collection[PartName],
 ) -> Dataset:
     """Reads a folder or ZIP file of images; see `read_dataset`."""
     with _open_folder(path) if path.is_dir() else _open_zip(path) as tree:
@@ -79,20 +86,24 @@ def read(
         learn, hold_out = training_split(
             train.labels, limit=limit, validation_share=validation_share, seed=seed
         )
-        chosen = [('train', train, learn), ('validation', train, hold_out)]
+        found: list[tuple[PartName, _Part, NDArray[np.intp]]] = [
+            ('train', train, learn),
+            ('validation', train, hold_out),
+        ]
         if test is not None:
-            chosen.append(('test', test, stratified_choice(test.labels, limit)))
+            found.append(('test', test, stratified_choice(test.labels, limit)))
+        chosen = [(name, part, at if name in parts else at[:0]) for name, part, at in found]
         files = [part.files[i] for _, part, positions in chosen for i in positions]
-        shape = _common_shape(tree, files[0], size)
+        shape = _common_shape(tree, files, size)
         check_memory((len(files), *shape), f'{path}')
         pixels = _decode(tree, files, shape, fit=size is not None)
-    parts, start = [], 0
+    images, start = [], 0
     for name, part, positions in chosen:
         block = pixels[start : start + len(positions)]
         labels = part.labels[positions]
-        parts.append(Images(block, labels, part.class_names, f'{path.stem}/{name}'))
+        images.append(Images(block, labels, part.class_names, f'{path.stem}/{name}'))
         start += len(positions)
-    return Dataset(parts[0], parts[1], parts[2] if test is not None else None)
+    return Dataset(images[0], images[1], images[2] if test is not None else None)
 
 
 @contextmanager
@@ -160,10 +171,10 @@ def _list_part(tree: _Tree, part: str) -> _Part:
     return _Part(tuple(files), labels, tuple(classes))
 
 
-def _common_shape(tree: _Tree, first: str, size: int | None) -> tuple[int, int, int]:
+def _common_shape(tree: _Tree, files: Sequence[str], size: int | None) -> tuple[int, int, int]:
     if size is not None:
         return size, size, 3
-    image = _decoded(tree, first)
+    image = _decoded(tree, files[0]) if files else None
     if image is None:
         # The others are looked at too, so that the message can count them.
         return 1, 1, 3

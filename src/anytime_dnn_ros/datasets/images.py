@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -15,6 +16,8 @@ from anytime_dnn_ros.ladder.manifest import ImageSpec
 
 # All images stay in memory as bytes; training and the rest of the machine need the other half.
 MEMORY_SHARE = 0.5
+PartName = Literal['train', 'validation', 'test']
+PARTS: tuple[PartName, ...] = ('train', 'validation', 'test')
 
 
 class DatasetError(AnytimeError):
@@ -63,7 +66,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images to learn from, to choose by, and to count on.
+    """Images to learn from, to choose by, and to count on; none in a part that was not asked for.
 
     Attributes:
         train: What weights are fitted on.

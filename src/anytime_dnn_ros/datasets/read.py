@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from anytime_dnn_ros.datasets import idx, image_tree
-from anytime_dnn_ros.datasets.images import Dataset, DatasetError
+from anytime_dnn_ros.datasets.images import PARTS, Dataset, DatasetError, PartName
 
 
 def read_dataset(
@@ -15,6 +16,7 @@ def read_dataset(
     limit: int = 0,
     validation_share: float = 0.1,
     seed: int = 0,
+    parts: Collection[PartName] = PARTS,
 ) -> Dataset:
     """Reads training images, holds a part out for validation, and reads the test images.
 
@@ -32,6 +34,7 @@ def read_dataset(
         validation_share: Share of the training images held out, the same for each class.
         seed: Which images are held out and which a limit leaves; the test images that a limit
             leaves are always the same.
+        parts: The pixels of others are not looked at.
 
     Raises:
         DatasetError: Nothing of these formats is there, or an image, label or class is wrong.
@@ -47,4 +50,11 @@ def read_dataset(
             f'folder with IDX files, or the word {idx.FASHION_MNIST}'
         )
     read = idx.read if idx.is_idx_folder(folder) else image_tree.read
-    return read(folder, size=size, limit=limit, validation_share=validation_share, seed=seed)
+    return read(
+        folder,
+        size=size,
+        limit=limit,
+        validation_share=validation_share,
+        seed=seed,
+        parts=parts,
+    )

@@ -41,7 +41,9 @@ def read_test(args: argparse.Namespace) -> Images:
         DatasetError: The data cannot be read or has no test part.
     """
     # No validation images are wanted, and a small limit would leave none.
-    data = read_dataset(args.data, size=args.size, limit=args.limit, validation_share=0.0)
+    data = read_dataset(
+        args.data, size=args.size, limit=args.limit, validation_share=0.0, parts=['test']
+    )
     return data.require_test()
 
 
@@ -53,6 +55,12 @@ def read_validation(args: argparse.Namespace) -> Images:
     """
     # What a limit holds out, every larger limit holds out too: no need to read them all.
     limit = math.ceil(args.limit / VALIDATION_SHARE) if args.limit > 0 else args.limit
-    data = read_dataset(args.data, size=args.size, limit=limit, validation_share=VALIDATION_SHARE)
+    data = read_dataset(
+        args.data,
+        size=args.size,
+        limit=limit,
+        validation_share=VALIDATION_SHARE,
+        parts=['validation'],
+    )
     images = data.validation
     return images.subset(stratified_choice(images.labels, args.limit))

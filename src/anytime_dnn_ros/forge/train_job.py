@@ -92,7 +92,9 @@ def read_job(args: argparse.Namespace) -> Job:
         value = getattr(args, option)
         if value is not None and not value > 0:
             raise ConfigurationError(f'--{option.replace("_", "-")} {value}: give more than 0')
-    dataset = read_dataset(args.data, size=args.size, limit=args.limit)
+    dataset = read_dataset(
+        args.data, size=args.size, limit=args.limit, parts=['train', 'validation']
+    )
     _, height, width, channels = dataset.train.pixels.shape
     if args.image_size is not None:
         height = width = _enlarged(args.image_size, height, width)
