@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anytime_dnn_ros.forge.networks.layers import global_mean
+
 # As in front of EfficientNet's own classifier.
 DROPOUT = 0.2
 
@@ -23,7 +25,7 @@ def pooled(tensor: Tensor) -> Tensor:
     """[N, C, H, W], tokens [N, L, C] or [N, C] averaged to [N, C]."""
     if tensor.dim() == 2:
         return tensor
-    return tensor.mean((2, 3)) if tensor.dim() == 4 else tensor.mean(1)
+    return global_mean(tensor) if tensor.dim() == 4 else tensor.mean(1)
 
 
 def channels(shape: Shape) -> int:

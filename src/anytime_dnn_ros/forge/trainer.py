@@ -274,8 +274,7 @@ class Trainer:
         image = self._normalisation.apply(pixels)
         with self._fabric.autocast():
             logits = self.net(image, equilibrium=self._rule.equilibrium)
-        progress = done / (self._recipe.epochs * self.steps_per_epoch)
-        losses = self._rule.losses(logits, labels, progress)
+        losses = self._rule.losses(logits, labels)
         self._rule.backward(self.net, losses)
         self._average_gradients()
         self._optimiser.step()

@@ -26,14 +26,14 @@ def test_answers_add_up():
 
 
 def test_losses_are_those_of_the_answers():
-    losses = make_rule('boost', trunk()).losses(logits_of(4.0, 1.0, -2.0), LABELS, 0.0)
+    losses = make_rule('boost', trunk()).losses(logits_of(4.0, 1.0, -2.0), LABELS)
     by_hand = [math.log(1 + math.exp(-answer)) for answer in (4.0, 3.0, -0.5)]
     torch.testing.assert_close(losses, torch.tensor(by_hand))
 
 
 def test_an_exit_is_not_blamed_for_those_after_it():
     logits = logits_of(4.0, 1.0, -2.0)
-    losses = make_rule('boost', trunk()).losses(logits, LABELS, 0.0)
+    losses = make_rule('boost', trunk()).losses(logits, LABELS)
     losses.sum().backward()
     # d/da log(1 + exp(-a)) = -1 / (1 + exp(a)), of each exit's own answer alone.
     for given, answer in zip(logits, (4.0, 3.0, -0.5), strict=True):
@@ -43,8 +43,8 @@ def test_an_exit_is_not_blamed_for_those_after_it():
 def test_no_decay_is_the_sum_of_all_and_full_decay_each_alone(image, labels):
     net = trunk()
     logits = net(image)
-    alone = make_rule('boost', net, decay=0).losses(logits, labels, 0.0)
-    torch.testing.assert_close(alone, make_rule('equilibrium', net).losses(logits, labels, 0.0))
+    alone = make_rule('boost', net, decay=0).losses(logits, labels)
+    torch.testing.assert_close(alone, make_rule('equilibrium', net).losses(logits, labels))
     together = make_rule('boost', net, decay=1).answers(logits)
     torch.testing.assert_close(together[-1], sum(logits))
 

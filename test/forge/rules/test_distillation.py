@@ -37,7 +37,7 @@ def test_imta(logits, labels, gamma, temperature):
         for early in logits[:-1]
     ]
     by_hand.append(entropy(logits[-1], labels))
-    np.testing.assert_allclose(rule.losses(logits, labels, 0.0), by_hand, rtol=1e-5)
+    np.testing.assert_allclose(rule.losses(logits, labels), by_hand, rtol=1e-5)
     assert rule.equilibrium
 
 
@@ -48,7 +48,7 @@ def test_imta_without_distillation_is_equilibrium(image, labels):
     for rule in rules:
         net.zero_grad()
         logits = net(image, equilibrium=rule.equilibrium)
-        rule.backward(net, rule.losses(logits, labels, 0.0))
+        rule.backward(net, rule.losses(logits, labels))
         gradients.append([p.grad.clone() for p in net.parameters()])
     torch.testing.assert_close(*gradients)
 
@@ -61,19 +61,19 @@ def test_ladder_distill(logits, labels, alpha, temperature):
         (1 - alpha) * entropy(given, labels) + alpha * divergence(teacher, given, temperature)
         for given in logits
     ]
-    np.testing.assert_allclose(rule.losses(logits, labels, 0.0), by_hand, rtol=1e-5)
+    np.testing.assert_allclose(rule.losses(logits, labels), by_hand, rtol=1e-5)
 
 
 def test_exits_of_one_mind_have_nothing_to_teach(logits, labels):
     rule = make_rule('ladder_distill', trunk(), alpha=1)
-    losses = rule.losses((logits[0],) * 3, labels, 0.0)
+    losses = rule.losses((logits[0],) * 3, labels)
     torch.testing.assert_close(losses, torch.zeros(3), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(('name', 'options'), [('imta', {}), ('ladder_distill', {'alpha': 1})])
 def test_a_teacher_hears_nothing_of_its_pupils(name, options, logits, labels):
     free = tuple(given.clone().requires_grad_() for given in logits)
-    losses = make_rule(name, trunk(), **options).losses(free, labels, 0.0)
+    losses = make_rule(name, trunk(), **options).losses(free, labels)
     for i, loss in enumerate(losses):
         heard = torch.autograd.grad(
             loss, free, retain_graph=True, allow_unused=True, materialize_grads=True

@@ -100,7 +100,7 @@ def gradients_by_exit(net, image, labels):
     rows = []
     for i in range(len(net)):
         net.zero_grad()
-        make_rule('sum', net).losses(net(image), labels, 0.0)[i].backward()
+        make_rule('sum', net).losses(net(image), labels)[i].backward()
         rows.append(
             {
                 name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
@@ -114,7 +114,7 @@ def gradients_by_exit(net, image, labels):
 def stepped_along(name, net, image, labels, **options):
     rule = make_rule(name, net, **options)
     assert not rule.equilibrium
-    rule.backward(net, rule.losses(net(image), labels, 0.0))
+    rule.backward(net, rule.losses(net(image), labels))
     return {key: p.grad.clone() for key, p in net.named_parameters()}
 
 

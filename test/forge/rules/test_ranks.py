@@ -40,7 +40,7 @@ class TwoProcesses:
 def outcome(name, net, image, labels):
     """What a rule does with a batch: AdaLoss's weights, or the gradients."""
     rule = make_rule(name, net, **({'update_every': 1} if name == 'adaloss' else {}))
-    rule.backward(net, rule.losses(net(image), labels, 0.0))
+    rule.backward(net, rule.losses(net(image), labels))
     if name == 'adaloss':
         return [rule.state_dict()['weights']]
     return [p.grad for p in net.parameters()]

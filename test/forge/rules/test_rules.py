@@ -97,10 +97,10 @@ def test_bfloat16_logits_give_float32_losses_and_gradients_everywhere(name, make
     with torch.autocast('cpu', torch.bfloat16):
         logits = net(image, equilibrium=rule.equilibrium)
     assert logits[0].dtype == torch.bfloat16
-    losses = rule.losses(logits, labels, 0.5)
+    losses = rule.losses(logits, labels)
     assert losses.dtype == torch.float32
     assert losses.shape == (len(net),)
-    in_float32 = rule.losses(tuple(given.float() for given in logits), labels, 0.5)
+    in_float32 = rule.losses(tuple(given.float() for given in logits), labels)
     assert torch.equal(losses, in_float32)
     rule.backward(net, losses)
     assert all(p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
@@ -112,11 +112,11 @@ def test_gradients_add_to_those_before(name, make, image, labels):
     rule = make_rule(name, net)
     for _ in range(2):
         logits = net(image, equilibrium=rule.equilibrium)
-        rule.backward(net, rule.losses(logits, labels, 0.0))
+        rule.backward(net, rule.losses(logits, labels))
     twice = [p.grad.clone() for p in net.parameters()]
     net.zero_grad()
     logits = net(image, equilibrium=rule.equilibrium)
-    rule.backward(net, 2 * rule.losses(logits, labels, 0.0))
+    rule.backward(net, 2 * rule.losses(logits, labels))
     for parameter, expected in zip(net.parameters(), twice, strict=True):
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
 
@@ -128,14 +128,14 @@ def test_a_step_along_the_gradient_makes_a_net_better(name, make, image, labels)
     optimiser = torch.optim.SGD(net.parameters(), lr=0.3)
     measured = make_rule('sum', net)
     with torch.no_grad():
-        before = measured.losses(rule.answers(net(image)), labels, 0.0)
-    for step in range(50):
+        before = measured.losses(rule.answers(net(image)), labels)
+    for _ in range(50):
         optimiser.zero_grad()
         logits = net(image, equilibrium=rule.equilibrium)
-        rule.backward(net, rule.losses(logits, labels, step / 50))
+        rule.backward(net, rule.losses(logits, labels))
         optimiser.step()
     with torch.no_grad():
-        after = measured.losses(rule.answers(net(image)), labels, 1.0)
+        after = measured.losses(rule.answers(net(image)), labels)
     assert (after < before).all()
 
 
@@ -160,8 +160,8 @@ def test_what_is_scored_in_training_is_what_the_bundle_answers(name, make, image
 def test_every_rule_smooths_labels(name, image, labels):
     net = trunk()
     logits = tuple(given.detach() for given in net(image))
-    plain = make_rule(name, net).losses(logits, labels, 0.0)
-    smoothed = make_rule(name, net, label_smoothing=0.2).losses(logits, labels, 0.0)
+    plain = make_rule(name, net).losses(logits, labels)
+    smoothed = make_rule(name, net, label_smoothing=0.2).losses(logits, labels)
     assert (plain != smoothed).all()
 
 
@@ -169,7 +169,7 @@ def test_every_rule_smooths_labels(name, image, labels):
 def test_only_the_rule_that_wrote_a_state_takes_it_up(name, image, labels):
     net = trunk()
     rule, other = make_rule(name, net), make_rule('adaloss' if name != 'adaloss' else 'sum', net)
-    rule.losses(net(image), labels, 0.0)
+    rule.losses(net(image), labels)
     fresh = make_rule(name, net)
     fresh.load_state_dict(rule.state_dict())
     assert str(fresh.state_dict()) == str(rule.state_dict())

@@ -18,12 +18,12 @@ ENTROPIES = torch.tensor([math.log(2), math.log(4), math.log(3)])
 
 
 def test_sum():
-    losses = make_rule('sum', trunk()).losses(LOGITS, LABELS, 0.0)
+    losses = make_rule('sum', trunk()).losses(LOGITS, LABELS)
     torch.testing.assert_close(losses, ENTROPIES)
 
 
 def test_label_smoothing_spreads_the_label_evenly():
-    losses = make_rule('sum', trunk(), label_smoothing=0.3).losses(LOGITS, LABELS, 0.0)
+    losses = make_rule('sum', trunk(), label_smoothing=0.3).losses(LOGITS, LABELS)
     # 0.8 of the label stays, 0.1 goes to each other class.
     by_hand = [
         0.8 * math.log(2) + 0.2 * math.log(4),
@@ -34,12 +34,12 @@ def test_label_smoothing_spreads_the_label_evenly():
 
 
 def test_weights_fall_from_1_to_three_tenths():
-    losses = make_rule('weighted', trunk()).losses(LOGITS, LABELS, 0.0)
+    losses = make_rule('weighted', trunk()).losses(LOGITS, LABELS)
     torch.testing.assert_close(losses, torch.tensor([1.0, 0.65, 0.3]) * ENTROPIES)
 
 
 def test_weights_may_be_given():
-    losses = make_rule('weighted', trunk(), weights=[0, 2, 1]).losses(LOGITS, LABELS, 0.0)
+    losses = make_rule('weighted', trunk(), weights=[0, 2, 1]).losses(LOGITS, LABELS)
     torch.testing.assert_close(losses, torch.tensor([0.0, 2.0, 1.0]) * ENTROPIES)
 
 
@@ -50,7 +50,7 @@ def test_equilibrium_gives_each_body_the_mean_of_the_exits_above_it(image, label
         rule = make_rule(name, net)
         net.zero_grad()
         logits = net(image, equilibrium=rule.equilibrium)
-        rule.backward(net, rule.losses(logits, labels, 0.0))
+        rule.backward(net, rule.losses(logits, labels))
         gradients[name] = {key: p.grad.clone() for key, p in net.named_parameters()}
     for key, plain in gradients['sum'].items():
         stage, part = int(key.split('.')[1]), key.split('.')[2]

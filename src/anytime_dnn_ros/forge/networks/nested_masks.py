@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.forge.networks.layers import GlobalPool
+from anytime_dnn_ros.forge.networks.layers import GlobalPool, channels
 from anytime_dnn_ros.forge.networks.nested_slices import (
     FreeShortcut,
     PrefixConv,
-    multiple_of,
     shared_conv,
 )
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
@@ -34,7 +33,6 @@ CHANNELS = (12, 24, 48)
 BLOCKS = (1, 2, 2)
 # Every level has so many times the channels of the one before: twice the multiplications.
 GROWTH = 2**0.5
-CHANNEL_STEP = 4
 
 
 class _Block(nn.Module):  # type: ignore[misc] # torch is not typed here
@@ -51,11 +49,11 @@ class _Block(nn.Module):  # type: ignore[misc] # torch is not typed here
         return functional.relu(branch + self.shortcut(tensor))
 
 
-def _per_block(channels: list[int]) -> list[tuple[int, int, int]]:
+def _per_block(widths: list[int]) -> list[tuple[int, int, int]]:
     """Input channels, output channels and stride of every block."""
-    inputs = (channels[0], *channels)
+    inputs = (widths[0], *widths)
     return [
-        (inputs[i + bool(j)], channels[i], 2 if i and not j else 1)
+        (inputs[i + bool(j)], widths[i], 2 if i and not j else 1)
         for i, num_blocks in enumerate(BLOCKS)
         for j in range(num_blocks)
     ]
@@ -73,7 +71,7 @@ def build(spec: NetworkSpec) -> StagedNet:
             f'nested_masks has no {num_stages} stages; give 1 or more, or 0 for {NUM_STAGES}'
         )
     levels = [
-        [multiple_of(CHANNEL_STEP, spec.width * count / GROWTH**left) for count in CHANNELS]
+        [channels(spec.width * count / GROWTH**left) for count in CHANNELS]
         for left in reversed(range(num_stages))
     ]
     image_channels = spec.image_shape[0]
@@ -83,16 +81,16 @@ def build(spec: NetworkSpec) -> StagedNet:
         for inputs, outputs, stride in _per_block(levels[-1])
     ]
     stages = []
-    for k, channels in enumerate(levels, start=1):
+    for k, widths in enumerate(levels, start=1):
         body = nn.Sequential(
-            PrefixConv(stem, image_channels, channels[0]),
+            PrefixConv(stem, image_channels, widths[0]),
             nn.ReLU(),
             *(
                 _Block(*convs, inputs, outputs)
-                for convs, (inputs, outputs, _) in zip(blocks, _per_block(channels), strict=True)
+                for convs, (inputs, outputs, _) in zip(blocks, _per_block(widths), strict=True)
             ),
             GlobalPool(),
         )
-        head = nn.Linear(channels[-1], spec.num_classes)
+        head = nn.Linear(widths[-1], spec.num_classes)
         stages.append(Stage(body, head, [IMAGE], [f'pooled{k}']))
     return StagedNet(stages, 'contract')

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.forge.networks.nested_slices import FreeShortcut, multiple_of
+from anytime_dnn_ros.forge.networks.layers import channels, global_mean
+from anytime_dnn_ros.forge.networks.nested_slices import FreeShortcut
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ CHANNELS = (24, 48, 96)
 BLOCKS = (1, 2, 2)
 # All slices so far have so many times the channels that they had without the newest.
 GROWTH = 1.5
-CHANNEL_STEP = 4
 # Resolution and place in it of every layer; the stem is before them all.
 LAYERS = tuple((i, j) for i, num_blocks in enumerate(BLOCKS) for j in range(num_blocks))
 
@@ -65,8 +65,7 @@ class _Plan:
         so_far = [GROWTH ** (k + 1 - num_slices) for k in range(num_slices)]
         new = [share - before for share, before in zip(so_far, [0, *so_far[:-1]], strict=True)]
         self.channels = [  # [slice][resolution]
-            [multiple_of(CHANNEL_STEP, width * count * share) for count in CHANNELS]
-            for share in new
+            [channels(width * count * share) for count in CHANNELS] for share in new
         ]
 
     def layers(self, k: int) -> list[int]:
@@ -115,7 +114,7 @@ class _Slice(nn.Module):  # type: ignore[misc]
             earlier = [known[newest(j, place)] for j in range(k)]
             own = self.blocks[str(place)](own, earlier)
             known[newest(k, place + 1)] = own
-        pooled = functional.adaptive_avg_pool2d(own, 1).flatten(1)
+        pooled = global_mean(own)
         known[f'pooled{k + 1}'] = torch.cat([known[f'pooled{k}'], pooled], 1) if k else pooled
         return tuple(known[name] for name in self.writes)
 
@@ -142,7 +141,7 @@ def build(spec: NetworkSpec) -> StagedNet:
     stages = []
     for k in range(num_slices):
         body = _Slice(plan, k, spec.image_shape[0])
-        features = sum(channels[-1] for channels in plan.channels[: k + 1])
+        features = sum(widths[-1] for widths in plan.channels[: k + 1])
         head = _Head(features, spec.num_classes)
         stages.append(Stage(body, head, body.reads, body.writes))
     return StagedNet(stages)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.forge.networks.layers import GlobalPool
+from anytime_dnn_ros.forge.networks.layers import GlobalPool, channels
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ GROUPS = 8
 # Channels between the blocks at width 1, per resolution, and the blocks there.
 CHANNELS = (24, 48, 96)
 BLOCKS = (1, 2, 2)
-
-
-def multiple_of(step: int, value: float) -> int:
-    """The positive multiple of `step` nearest to `value`."""
-    return max(step, step * round(value / step))
 
 
 class FreeShortcut(nn.Module):  # type: ignore[misc] # torch is not typed here
@@ -104,10 +99,10 @@ class _Bottleneck(nn.Module):  # type: ignore[misc]
         return functional.relu(branch + self.shortcut(tensor))
 
 
-def _shared_blocks(channels: list[int]) -> list[tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]]:
+def _shared_blocks(widths: list[int]) -> list[tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]]:
     blocks = []
-    inputs = channels[0]
-    for i, (outputs, num_blocks) in enumerate(zip(channels, BLOCKS, strict=True)):
+    inputs = widths[0]
+    for i, (outputs, num_blocks) in enumerate(zip(widths, BLOCKS, strict=True)):
         for j in range(num_blocks):
             stride = 2 if i and not j else 1
             blocks.append(
@@ -140,18 +135,18 @@ def build(spec: NetworkSpec) -> StagedNet:
             f'nested_slices has no {num_stages} stages: each adds a group or more of {GROUPS}; '
             f'give 1 to {GROUPS}, or 0 for {NUM_STAGES}'
         )
-    channels = [multiple_of(GROUPS, spec.width * count) for count in CHANNELS]
+    widths = [channels(spec.width * count, GROUPS) for count in CHANNELS]
     image_channels = spec.image_shape[0]
-    stem = shared_conv(image_channels, channels[0])
-    blocks = _shared_blocks(channels)
+    stem = shared_conv(image_channels, widths[0])
+    blocks = _shared_blocks(widths)
     stages = []
     for k, groups in enumerate(_groups_per_stage(num_stages), start=1):
         body = nn.Sequential(
-            PrefixConv(stem, image_channels, channels[0]),
+            PrefixConv(stem, image_channels, widths[0]),
             nn.ReLU(),
             *(_Bottleneck(*convs, groups) for convs in blocks),
             GlobalPool(),
         )
-        head = nn.Linear(channels[-1], spec.num_classes)
+        head = nn.Linear(widths[-1], spec.num_classes)
         stages.append(Stage(body, head, [IMAGE], [f'pooled{k}']))
     return StagedNet(stages, 'contract')

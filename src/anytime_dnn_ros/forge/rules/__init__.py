@@ -36,7 +36,7 @@ class Rule(Protocol):
     equilibrium: bool
     cycles: int
 
-    def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
+    def losses(self, logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """The loss of every exit, in float32 whatever the logits are.
 
         A rule with memory learns from each call made while gradients are on, and from no other.
@@ -44,7 +44,6 @@ class Rule(Protocol):
         Args:
             logits: One [batch, classes] per stage.
             labels: int64 [batch].
-            progress: Share of the training done, 0..1.
 
         Returns:
             float32 [stages]; plain training steps along the gradient of their sum.

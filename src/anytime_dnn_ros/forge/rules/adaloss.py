@@ -61,7 +61,7 @@ class AdaLoss(Sum):
         self.mean_losses = torch.zeros(self.num_stages)
         self.weights = torch.ones(self.num_stages)
 
-    def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
+    def losses(self, logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """See `Rule`; the weights are those that the steps before have led to."""
         losses = self.cross_entropies(logits, labels)
         self.weights = self.weights.to(losses.device)

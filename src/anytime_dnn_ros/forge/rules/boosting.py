@@ -41,7 +41,7 @@ class Boost(Sum):
         self.equilibrium = self.flag('equilibrium', equilibrium)
         self.decay = self.number('decay', decay, 0, 1)
 
-    def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
+    def losses(self, logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """See `Rule`."""
         before = [self.decay * answer.detach() for answer in self.answers(logits)[:-1]]
         corrected = [given.float() + said for given, said in zip(logits[1:], before, strict=True)]

@@ -80,7 +80,7 @@ class Imta(Sum):
         self.gamma = self.number('gamma', gamma, 0, 1)
         self.temperature = self.number('temperature', temperature, LEAST_TEMPERATURE)
 
-    def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
+    def losses(self, logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """See `Rule`."""
         entropies = self.cross_entropies(logits, labels)
         taught = divergences(logits[:-1], logits[-1], self.temperature)
@@ -125,7 +125,7 @@ class LadderDistill(Sum):
         self.alpha = self.number('alpha', alpha, 0, 1)
         self.temperature = self.number('temperature', temperature, LEAST_TEMPERATURE)
 
-    def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
+    def losses(self, logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """See `Rule`."""
         entropies = self.cross_entropies(logits, labels)
         with torch.no_grad():

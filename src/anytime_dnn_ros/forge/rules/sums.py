@@ -83,7 +83,7 @@ class Sum:
             ]
         )
 
-    def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
+    def losses(self, logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """See `Rule`."""
         return self.cross_entropies(logits, labels)
 
@@ -170,7 +170,7 @@ class Weighted(Sum):
             raise ConfigurationError(f'rule {name}: all weights are 0; give one more than that')
         self.weights = torch.tensor(checked)
 
-    def losses(self, logits: tuple[Tensor, ...], labels: Tensor, progress: float) -> Tensor:
+    def losses(self, logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """See `Rule`."""
         losses = self.cross_entropies(logits, labels)
         return self.weights.to(losses.device) * losses
