@@ -5,8 +5,9 @@ import pytest
 from graded_answers import MACS, scores_and_labels
 
 from anytime_dnn_ros.quality import CalibrationError
-from anytime_dnn_ros.quality.exit_fitting import fit_exit_rules, probabilities_at
+from anytime_dnn_ros.quality.exit_fitting import fit_exit_rules
 from anytime_dnn_ros.quality.exit_rules import answer_features, good_enough, simulate
+from anytime_dnn_ros.quality.temperature import probabilities_at
 
 STAGES = len(MACS)
 TEMPERATURES = (1.0,) * STAGES

@@ -14,9 +14,13 @@ from anytime_dnn_ros.evaluate.exit_probabilities import ExitProbabilities
 from anytime_dnn_ros.evaluate.stage_scores import bundle_labels, stage_scores
 from anytime_dnn_ros.ladder.bundle import Bundle
 from anytime_dnn_ros.ladder.manifest import ExitRule, Quality, StageQuality
-from anytime_dnn_ros.quality.exit_fitting import fit_exit_rules, probabilities_at, worthwhile
+from anytime_dnn_ros.quality.exit_fitting import fit_exit_rules, worthwhile
 from anytime_dnn_ros.quality.exit_rules import simulate
-from anytime_dnn_ros.quality.temperature import expected_calibration_error, fit_temperature
+from anytime_dnn_ros.quality.temperature import (
+    expected_calibration_error,
+    fit_temperature,
+    probabilities_at,
+)
 
 Indices = NDArray[np.intp]
 

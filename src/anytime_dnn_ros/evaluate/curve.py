@@ -17,9 +17,8 @@ from anytime_dnn_ros.evaluate.exit_probabilities import (
 )
 from anytime_dnn_ros.evaluate.monotone import monotone_violations
 from anytime_dnn_ros.ladder.bundle import Bundle
-from anytime_dnn_ros.quality.exit_fitting import probabilities_at
 from anytime_dnn_ros.quality.exit_rules import simulate
-from anytime_dnn_ros.quality.temperature import expected_calibration_error
+from anytime_dnn_ros.quality.temperature import expected_calibration_error, probabilities_at
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 
 # Fields of `Exit` that a curve can be drawn against.

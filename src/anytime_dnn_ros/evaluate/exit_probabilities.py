@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from anytime_dnn_ros.quality.temperature import probabilities_at
+
 Probabilities = NDArray[np.float32]
 
 
@@ -42,11 +44,9 @@ class ExitProbabilities:
         rows = np.arange(len(labels))
         # Stage by stage: all probabilities at once would be as large as all scores.
         for k, temperature in enumerate(temperatures):
-            scaled = scores[:, k] / np.float32(temperature)
-            powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-            total = powers.sum(axis=1)
-            confidence[:, k] = powers.max(axis=1) / total
-            true[:, k] = powers[rows, labels] / total
+            probabilities = probabilities_at(scores[:, k : k + 1], [temperature])[:, 0]
+            confidence[:, k] = probabilities.max(axis=1)
+            true[:, k] = probabilities[rows, labels]
         return cls(confidence, true)
 
     def nll(self, exit_index: int) -> float:

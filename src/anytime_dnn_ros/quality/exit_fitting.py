@@ -15,6 +15,7 @@ from anytime_dnn_ros.quality.exit_rules import (
     good_enough,
     simulate,
 )
+from anytime_dnn_ros.quality.temperature import probabilities_at
 
 Row = tuple[float, float, float, float]
 # No probability and no entropy reaches these.
@@ -77,16 +78,6 @@ def fit_exit_rules(
         for rows in fit
     ]
     return worthwhile(rules)
-
-
-def probabilities_at(
-    scores: NDArray[np.float32], temperatures: Sequence[float]
-) -> NDArray[np.float32]:
-    """Softmax of scores [N, stages, classes] at one temperature per stage."""
-    scaled = scores / np.asarray(temperatures, np.float32)[:, None]
-    powers = np.exp(scaled - scaled.max(-1, keepdims=True))
-    result: NDArray[np.float32] = powers / powers.sum(-1, keepdims=True)
-    return result
 
 
 def worthwhile(rules: Sequence[ExitRule]) -> tuple[ExitRule, ...]:

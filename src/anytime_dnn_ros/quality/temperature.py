@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log, sqrt
 from typing import Any
 
@@ -56,6 +57,16 @@ def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.integer]) -
             right = low + GOLDEN * (high - low)
             at_right = loss(right)
     return exp((low + high) / 2)
+
+
+def probabilities_at(
+    scores: NDArray[np.float32], temperatures: Sequence[float]
+) -> NDArray[np.float32]:
+    """Softmax of scores [N, stages, classes] at one temperature per stage."""
+    scaled = scores / np.asarray(temperatures, np.float32)[:, None]
+    powers = np.exp(scaled - scaled.max(-1, keepdims=True))
+    result: NDArray[np.float32] = powers / powers.sum(-1, keepdims=True)
+    return result
 
 
 def expected_calibration_error(
