@@ -1,10 +1,12 @@
 """From torch to ONNX: the pixels are cropped and scaled inside, and the answers are torch's."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 import pytest
 
-from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.errors import BundleError, ConfigurationError
 from anytime_dnn_ros.forge.efficientnet_lite import load_net
 from anytime_dnn_ros.forge.export import INPUT, OUTPUT, export_float
 
@@ -50,6 +52,19 @@ def test_the_graph_casts_first_folds_batchnorm_and_keeps_the_operator_set(net):
     assert operators[0] == 'Cast'
     assert 'BatchNormalization' not in operators
     assert [(o.domain, o.version) for o in model.opset_import] == [('', 17)]
+
+
+def test_a_disk_that_fills_while_the_graph_is_folded_is_told(net, monkeypatch):
+    session = ort.InferenceSession
+
+    def cut_short(model, options, **others):
+        session(model, options, **others)
+        file = Path(options.optimized_model_filepath)
+        file.write_bytes(file.read_bytes()[:100])
+
+    monkeypatch.setattr(ort, 'InferenceSession', cut_short)
+    with pytest.raises(BundleError, match=r'could not write .*folded.onnx.*TMPDIR'):
+        export_float(net, resolution=RESOLUTION, margin=0, mean=MEAN, scale=SCALE)
 
 
 def test_an_unknown_net_is_refused_by_name():

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnxruntime.quantization.shape_inference import quant_pre_process
+import onnxruntime as ort
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from anytime_dnn_ros.errors import BundleError, MissingDependencyError
 from anytime_dnn_ros.forge import MEND
@@ -78,7 +81,8 @@ def export_module(
 
     Raises:
         MissingDependencyError: torch is not installed.
-        BundleError: The module does what an ONNX file cannot say.
+        BundleError: The module does what an ONNX file cannot say, or the disk is full.
+        OSError: The disk is full.
     """
     library = _torch()
     # Not into a file: the RuntimeError of a full disk would be taken for the network's.
@@ -102,16 +106,37 @@ def export_module(
                 f'the network cannot be written as ONNX (operator set {OPSET}): '
                 f'{str(error).splitlines()[0]} Replace that operator in the network'
             ) from error
-    with tempfile.TemporaryDirectory() as folder:
-        raw, folded = Path(folder) / 'raw.onnx', Path(folder) / 'folded.onnx'
-        raw.write_bytes(buffer.getvalue())
-        # ONNX Runtime's basic optimisations merge each Pad into its Conv and infer the shapes.
-        quant_pre_process(str(raw), str(folded), skip_symbolic_shape=True)
-        model = onnx.load(str(folded))
+    model = _folded(buffer.getvalue())
     # ONNX Runtime names every operator set that it has; other engines may not know them.
     used = {node.domain for node in model.graph.node}
     for unused in [entry for entry in model.opset_import if entry.domain not in used]:
         model.opset_import.remove(unused)
+    return model
+
+
+def _folded(raw: bytes) -> onnx.ModelProto:
+    """Merges each Pad into its Conv by ONNX Runtime's basic optimisations, and infers the shapes.
+
+    Not by `quant_pre_process`, which goes on with the unfolded graph where the disk is full.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / 'folded.onnx'
+        # ONNX Runtime does not always tell that it could not write all: Python does.
+        file.write_bytes(raw)
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(file)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        try:
+            ort.InferenceSession(raw, options, providers=['CPUExecutionProvider'])
+            model = onnx.load(str(file))
+        except (InvalidProtobuf, DecodeError) as error:
+            raise BundleError(
+                f'ONNX Runtime could not write {file} ({error}); make room there, or set TMPDIR '
+                'to a folder with room'
+            ) from error
+    model = onnx.shape_inference.infer_shapes(model)
+    # `quantize_static` asks for that.
+    add_pre_process_metadata(model)
     return model
 
 

@@ -24,6 +24,7 @@ MANIFEST_FILE = 'manifest.json'
 QUALITY_FILE = 'quality.json'
 # A manifest or label file beyond this is damage or malice, not a ladder.
 MAX_TEXT_BYTES = 16 * 2**20
+MEND = 'make room there or choose another folder (TMPDIR for temporary files)'
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def write_bundle(
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
     except OSError as error:
-        raise BundleError(f'cannot write beside {path}: {error.strerror}') from error
+        raise BundleError(f'cannot write beside {path}: {error.strerror}; {MEND}') from error
     try:
         for stage in stages:
             file = _inside(draft, stage.file)
@@ -157,7 +158,7 @@ def write_bundle(
         draft.chmod(0o755)
         _put_in_place(draft, path)
     except OSError as error:
-        raise BundleError(f'cannot write the bundle {path}: {error.strerror}') from error
+        raise BundleError(f'cannot write the bundle {path}: {error.strerror}; {MEND}') from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return read_bundle(path)
