@@ -64,7 +64,8 @@ def train_command(row: Row, args: argparse.Namespace) -> list[str]:
     if snapshots:
         command += ['--rule-option', f'cycles={CYCLES}']
     command += ['--epochs', str(args.epochs), '--limit', str(args.limit), '--lr', str(args.lr)]
-    return [*command, '--threads', '1', '--out', str(row.bundle)]
+    command += ['--batch', str(args.batch), '--threads', '1']
+    return [*command, '--out', str(row.bundle)]
 
 
 def train(row: Row, args: argparse.Namespace) -> None:
@@ -132,9 +133,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('build/bench/networks_and_rules'))
     parser.add_argument('--data', type=Path, default=Path('fashion-mnist'))
-    parser.add_argument('--mmac', type=float, default=12.0, help='of all stages (%(default)s)')
+    parser.add_argument('--mmac', type=float, default=10.0, help='of all stages (%(default)s)')
     parser.add_argument('--epochs', type=int, default=6, help='(%(default)s)')
-    parser.add_argument('--limit', type=int, default=20000, help='training images (%(default)s)')
+    parser.add_argument('--limit', type=int, default=15000, help='training images (%(default)s)')
+    # Small steps are many: a short training needs them.
+    parser.add_argument('--batch', type=int, default=64, help='(%(default)s)')
     parser.add_argument('--lr', type=float, default=0.1, help='(%(default)s)')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at once, 1 thread each')
     args = parser.parse_args()
