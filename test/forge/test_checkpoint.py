@@ -12,7 +12,7 @@ torch = pytest.importorskip('torch')
 
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge import checkpoint  # noqa: E402
-from anytime_dnn_ros.forge.checkpoint import CheckpointError  # noqa: E402
+from anytime_dnn_ros.forge.checkpoint import Checkpoint, CheckpointError  # noqa: E402
 
 IDENTITY = {'network': 'msdnet', 'shape': (3, 32, 32), 'augmentation': {'pad': 4}}
 STATE = {
@@ -43,6 +43,25 @@ def test_the_options_of_its_command_are_kept(saved):
     found = checkpoint.read(saved)
     assert (found.options, found.identity) == (options, IDENTITY)
     assert found.state_of(IDENTITY)['epoch'] == 3
+
+
+@pytest.mark.parametrize('kept', ['best', 'average', 'net'])
+def test_what_a_training_came_to_is_the_best_it_kept(tmp_path, kept):
+    names = ('net', 'average', 'best')
+    better = names[names.index(kept) + 1 :]
+    state = {name: None if name in better else {'weight': name} for name in names}
+    assert Checkpoint(tmp_path, {}, None, state).weights == {'weight': kept}
+
+
+def test_a_digest_of_weights_sees_every_value():
+    weights = {'mask': torch.tensor([True]), 'count': torch.tensor(3), 'w': torch.ones(2, 2)}
+    known = checkpoint.weights_digest(weights)
+    # Another layout in memory is the same network.
+    assert checkpoint.weights_digest({**weights, 'w': torch.ones(2, 2).t()}) == known
+    for name, tensor in weights.items():
+        changed = tensor.clone()
+        changed.view(-1)[-1] = 0
+        assert checkpoint.weights_digest({**weights, name: changed}) != known
 
 
 def test_another_training_is_told_by_each_difference(saved):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import write_whole
@@ -45,17 +46,40 @@ class Checkpoint:
         Raises:
             ConfigurationError: It is another one; the message names each difference.
         """
-        differences = [
-            f'{key}: {self.identity.get(key)} there, {identity.get(key)} here'
-            for key in sorted({*self.identity, *identity})
-            if self.identity.get(key) != identity.get(key)
-        ]
-        if differences:
+        found = differences(self.identity, identity)
+        if found:
             raise ConfigurationError(
-                f'{self.path} is of another training ({"; ".join(differences)}); give the same '
-                'options and data, or train anew without --resume'
+                f'{self.path} is of another training ({found}); give the same options and data, '
+                'or train anew without --resume'
             )
         return self.state
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What the training has come to: the best, else the average, else the newest weights.
+
+        Of several snapshots it is the newest.
+        """
+        kept = (self.state[name] for name in ('best', 'average', 'net'))
+        return next(weights for weights in kept if weights is not None)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Each value in which two identities differ; '' = none."""
+    return '; '.join(
+        f'{key}: {there.get(key)} there, {here.get(key)} here'
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key)
+    )
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Names and values of a network's state, in 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def save(

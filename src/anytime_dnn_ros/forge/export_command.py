@@ -58,8 +58,14 @@ def run(args: argparse.Namespace) -> int:
     saved = checkpoint.read(args.checkpoint)
     options = _train_options(saved, args)
     job = read_job(options)
+    # Whatever it started from is in its own weights by now.
+    start = {key: value for key, value in saved.identity.items() if key == 'start'}
+    job = replace(
+        job,
+        identity=job.identity | start,
+        command=f'{options.command} && {job.command}',
+    )
     state = saved.state_of(job.identity)
-    job = replace(job, command=f'{options.command} && {job.command}')
     fabric = train.make_fabric(options)
     with started(fabric, job, learns=False) as training:
         training.trainer.load_state_dict(state)

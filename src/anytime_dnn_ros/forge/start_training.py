@@ -15,12 +15,13 @@ from anytime_dnn_ros.datasets import image_spec
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.forge.anytime_trunk import StagedExits, with_exits
+from anytime_dnn_ros.forge.checkpoint import Checkpoint
 from anytime_dnn_ros.forge.feature_cache import AnyView, cached_features
 from anytime_dnn_ros.forge.networks import build, pretrained_normalisation
 from anytime_dnn_ros.forge.normalisation import Normalisation
 from anytime_dnn_ros.forge.rules import Rule, make_rule
 from anytime_dnn_ros.forge.staged import StagedNet
-from anytime_dnn_ros.forge.train_job import Job
+from anytime_dnn_ros.forge.train_job import FROZEN, Job
 from anytime_dnn_ros.forge.trainer import Trainer
 from anytime_dnn_ros.ladder.frame_fit import fit_frame
 
@@ -61,6 +62,8 @@ def started(fabric: Fabric, job: Job, *, learns: bool = True) -> Iterator[Starte
         ConfigurationError: The parts do not fit together.
     """
     net = build(job.spec)
+    if job.start:
+        _begin_with(net, job.start)
     normalisation = replace(
         pretrained_normalisation(job.spec) or Normalisation.of(job.dataset.train),
         size=job.image_size,
@@ -114,6 +117,18 @@ def started(fabric: Fabric, job: Job, *, learns: bool = True) -> Iterator[Starte
             normalisation=cache,
         )
         yield Started(net, normalisation, rule, trainer)
+
+
+def _begin_with(net: StagedNet, start: Checkpoint) -> None:
+    """Gives a network the weights of another training, all of them or those of its exits."""
+    learnt = StagedExits(net) if start.identity.get(FROZEN) else net
+    try:
+        learnt.load_state_dict(start.weights)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f'--start-from {start.path}: its network was built otherwise '
+            f'({" ".join(str(error).split())}); give a checkpoint of the network as it is now'
+        ) from error
 
 
 def as_served(pixels: NDArray[np.uint8], job: Job) -> NDArray[np.uint8]:

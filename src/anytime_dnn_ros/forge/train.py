@@ -74,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--half-weights', action='store_true', help=HALF_WEIGHTS_HELP)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
     parser.add_argument('--resume', action='store_true', help='go on from the last whole epoch')
+    parser.add_argument(
+        '--start-from',
+        type=Path,
+        metavar='CHECKPOINT',
+        help='begin with what another training of this network came to: its '
+        'DIR.train/checkpoint.pt, such as that of exits trained with --freeze-trunk',
+    )
 
     size = parser.add_argument_group('size')
     cost = size.add_mutually_exclusive_group()
@@ -255,6 +262,7 @@ def _train(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
             f'{" ".join(f"{m / 1e6:.2f}" for m in macs)} MMAC, {sum(macs) / 1e6:.2f} together; '
             f'{len(job.dataset.train)} images to learn from, {len(job.dataset.validation)} to '
             f'validate, on {fabric.world_size} x {fabric.device}'
+            f'{f", starting from {job.start.path}" if job.start else ""}'
         )
         _run_epochs(fabric, trainer, job, progress)
     return leave_bundle(fabric, job, training)

@@ -18,17 +18,21 @@ from anytime_dnn_ros.datasets import Dataset, read_dataset
 from anytime_dnn_ros.datasets.idx import DIGITS
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write
+from anytime_dnn_ros.forge import checkpoint
 from anytime_dnn_ros.forge.augment import Augmentation
+from anytime_dnn_ros.forge.checkpoint import Checkpoint
 from anytime_dnn_ros.forge.networks import NetworkSpec, fit_width, is_pretrained
 from anytime_dnn_ros.forge.recipe import FINE_TUNING_RATE, LEARNING_RATE, Recipe
 from anytime_dnn_ros.ladder.bundle import MANIFEST_FILE
 
 # As in the manifest's schema.
 BUNDLE_NAME = '[A-Za-z0-9][A-Za-z0-9_.-]*'
+# Of an identity, where the trunk is frozen; such a checkpoint holds the exits only.
+FROZEN = 'network frozen'
 # Options of one call or one machine: another call for the same training gives its own.
 OF_THE_CALL = frozenset(
     {
-        *('run', 'data', 'out', 'json', 'half_weights', 'resume', 'max_minutes'),
+        *('run', 'data', 'out', 'json', 'half_weights', 'resume', 'max_minutes', 'start_from'),
         *('threads', 'device', 'devices', 'num_nodes', 'strategy'),
     }
 )
@@ -48,6 +52,7 @@ class Job:
         command: For the bundle's provenance.
         image_size: Height and width that the network reads, where it enlarges the images.
         views: Of each training image to keep the features of a frozen trunk for.
+        start: The training whose weights this one begins with; None = it begins anew.
     """
 
     spec: NetworkSpec
@@ -64,6 +69,7 @@ class Job:
     command: str
     image_size: int | None = None
     views: int = 1
+    start: Checkpoint | None = None
 
     @property
     def folder(self) -> Path:
@@ -126,6 +132,14 @@ def read_job(args: argparse.Namespace) -> Job:
     if args.label_smoothing:
         options['label_smoothing'] = args.label_smoothing
     command = shlex.join(['anytime-dnn', *sys.argv[1:]])
+    network = {
+        f'network {key}': value
+        for key, value in asdict(spec).items()
+        if value or key not in {'cuts', 'features', 'frozen'}
+    }
+    start = None if args.start_from is None else _read_start(args, network)
+    if start and start.options:
+        command = f'{start.options["command"]} && {command}'
     return Job(
         spec=spec,
         rule=args.rule,
@@ -133,16 +147,13 @@ def read_job(args: argparse.Namespace) -> Job:
         recipe=recipe,
         dataset=dataset,
         identity={
-            **{
-                f'network {key}': value
-                for key, value in asdict(spec).items()
-                if value or key not in {'cuts', 'features', 'frozen'}
-            },
+            **network,
             'rule': args.rule,
             **{f'rule {key}': value for key, value in options.items()},
             **asdict(recipe),
             'data': data_digest(dataset),
             **({'views': args.views} if spec.frozen else {}),
+            **({'start': checkpoint.weights_digest(start.weights)} if start else {}),
         },
         options={
             **{name: value for name, value in vars(args).items() if name not in OF_THE_CALL},
@@ -155,7 +166,49 @@ def read_job(args: argparse.Namespace) -> Job:
         command=command,
         image_size=args.image_size,
         views=args.views,
+        start=start,
     )
+
+
+def _read_start(args: argparse.Namespace, network: dict[str, Any]) -> Checkpoint:
+    """The training to begin with, if it is of this network.
+
+    Args:
+        args: Of the command.
+        network: The network's part of the identity.
+    """
+    path: Path = args.start_from
+    if path.resolve().parent == train_folder(args.out).resolve():
+        raise ConfigurationError(
+            f'--start-from {path} is in the folder where this training keeps its own checkpoint, '
+            'and would be replaced; give another --out'
+        )
+    start = checkpoint.read(path)
+
+    def without_frozen(identity: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in identity.items()
+            if key.startswith('network ') and key != FROZEN
+        }
+
+    found = checkpoint.differences(without_frozen(start.identity), without_frozen(network))
+    if found:
+        raise ConfigurationError(
+            f'--start-from {path} is of another network ({found}); give the same network, size '
+            'and cuts, and images of the same kind'
+        )
+    if not start.state['epoch']:
+        raise ConfigurationError(
+            f'--start-from {path} has not trained for a whole epoch yet; go on with its own '
+            'command and --resume first'
+        )
+    if network.get(FROZEN) and not start.identity.get(FROZEN):
+        raise ConfigurationError(
+            f'--start-from {path}: its trunk has learnt with the exits, and a training of exits '
+            'alone keeps no trunk; leave out --freeze-trunk'
+        )
+    return start
 
 
 def _usual_rate(spec: NetworkSpec) -> float:
