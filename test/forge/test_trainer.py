@@ -10,6 +10,7 @@ from small_training import easy_images, make_trainer  # noqa: E402
 
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge import checkpoint  # noqa: E402
+from anytime_dnn_ros.forge.processes import in_every_process  # noqa: E402
 from anytime_dnn_ros.forge.trainer import TrainingError  # noqa: E402
 
 
@@ -201,7 +202,7 @@ def two_processes(fabric):
 
 def test_two_processes_train_one_net():
     fabric = Fabric(accelerator='cpu', devices=2, strategy='ddp_spawn')
-    alike, accuracies = fabric.launch(two_processes)
+    alike, accuracies = in_every_process(fabric, two_processes)
     assert alike
     assert min(accuracies) > 0.9
     # Every one of the 30 images was counted once.

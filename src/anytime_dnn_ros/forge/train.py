@@ -19,6 +19,7 @@ from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
 from anytime_dnn_ros.forge.networks import NETWORKS, PRETRAINED
+from anytime_dnn_ros.forge.processes import in_every_process
 from anytime_dnn_ros.forge.progress import TrainingProgress
 from anytime_dnn_ros.forge.recipe import (
     FINE_TUNING_RATE,
@@ -190,7 +191,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     fabric = make_fabric(args)
     try:
-        figures = fabric.launch(partial(train, job=job))
+        figures = in_every_process(fabric, partial(train, job=job))
     except KeyboardInterrupt:
         if fabric.is_global_zero:
             print(
