@@ -7,6 +7,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isnan
 from time import monotonic
 from typing import Any, Protocol
 
@@ -130,6 +131,7 @@ class _Flight:
     answer: Answer | None = None
     token: CancelToken | None = None
     finished: bool = False
+    answered: bool = False
     stop_reason: StopReason = StopReason.NONE
     preprocess_s: float = 0.0
     infer_s: float = 0.0
@@ -248,10 +250,11 @@ class Runner:
         waited_s = flight.started_s - frame.received_s
         # The age is NaN where the stamp says nothing; the wait is always known.
         if age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s:
+            old = '' if isnan(age_s) else f'was {age_s:.3f} s old and '
             self.drop(
                 'stale',
-                f'when its turn came the frame was {age_s:.3f} s old and had waited '
-                f'{waited_s:.3f} s, more than the {self.max_frame_age_s:.3f} s of '
+                f'when its turn came the frame {old}had waited {waited_s:.3f} s, more than the '
+                f'{self.max_frame_age_s:.3f} s of '
                 'max_frame_age_ms: lower deadline_ms, so that frames wait less, or raise it',
             )
             return
@@ -271,6 +274,9 @@ class Runner:
         if flight.answer is None:
             # Only a stop cuts the mandatory first stage: nobody is there to be told.
             self.counters.dropped['cancelled'] += 1
+            return
+        if not flight.answered:
+            # Its answer could not be published; it was counted where that failed.
             return
         try:
             self._sink.on_frame(self._summary(flight, image, color_order, margin))
@@ -321,7 +327,10 @@ class Runner:
             is_first = flight.answer is None
             flight.answer = answer
             if reason is StopReason.NONE:
-                self._publish(flight, StopReason.NONE)
+                try:
+                    self._publish(flight, StopReason.NONE)
+                except Exception:  # noqa: BLE001 - the next stage or the final answer may get out
+                    self._sink.on_fault('internal_error', traceback.format_exc())
                 if is_first:
                     # The timer starts with the first answer; later ones do not move the deadline.
                     self._flight_changed.notify_all()
@@ -352,7 +361,7 @@ class Runner:
             if flight.answer is not None:
                 self._finish(flight, reason)
         except Exception:  # noqa: BLE001 - timer, worker and stop must outlive any one frame
-            self._sink.on_fault('internal_error', traceback.format_exc())
+            self.drop('internal_error', traceback.format_exc())
         finally:
             # Only now: the worker sums the frame up as soon as its stage is cancelled.
             if flight.token is not None:
@@ -363,6 +372,7 @@ class Runner:
         flight.stop_reason = reason
         try:
             self._publish(flight, reason)
+            flight.answered = True
             self.counters.answered += 1
         finally:
             flight.finished_s = monotonic()
