@@ -88,7 +88,8 @@ def test_the_budget_is_the_same_for_all_ladders_and_named(written):
     figures = json.loads(written['json'].read_text())
     last = max(ladder['exits'][-1]['macs_sequential'] for ladder in figures['ladders'])
     assert figures['budget']['macs'] == [0, last]
-    assert 'costliest' in figures['budget']['chosen']
+    assert 'costliest' in figures['budget']['macs_chosen']
+    assert 'costliest' in figures['budget']['time_ms_chosen']
     # A guess, then always the same accuracy.
     for ladder in figures['ladders']:
         first = ladder['exits'][0]
@@ -221,10 +222,27 @@ def test_a_budget_may_be_given(bundle, data, tmp_path):
     words = ['--budget-mmac', '100,200', '--budget-ms', '0,1e6', '--json', file]
     assert run(bundle.path, '--data', data, *words) == 0
     figures = json.loads(file.read_text())
-    assert figures['budget'] == {'macs': [1e8, 2e8], 'time_ms': [0, 1e6], 'chosen': 'as given'}
+    assert figures['budget'] == {
+        'macs': [1e8, 2e8],
+        'macs_chosen': 'as given',
+        'time_ms': [0, 1e6],
+        'time_ms_chosen': 'as given',
+    }
     ladder = figures['ladders'][0]
     # Long after the last exit.
     assert ladder['auc'] == pytest.approx(ladder['exits'][-1]['top1'])
+
+
+@pytest.mark.parametrize(
+    ('option', 'given', 'chosen'),
+    [('--budget-mmac', 'macs', 'time_ms'), ('--budget-ms', 'time_ms', 'macs')],
+)
+def test_one_budget_given_is_not_said_of_the_other(option, given, chosen, bundle, data, tmp_path):
+    file = tmp_path / 'r.json'
+    assert run(bundle.path, '--data', data, option, '1,2', '--json', file) == 0
+    budget = json.loads(file.read_text())['budget']
+    assert budget[f'{given}_chosen'] == 'as given'
+    assert 'costliest' in budget[f'{chosen}_chosen']
 
 
 @pytest.mark.parametrize('text', ['5', '5,4', 'a,b', '1,2,3', '-1,2', '0,inf', 'nan,1'])

@@ -51,7 +51,9 @@ def test_the_last_stage_always_leaves():
 
 def test_simulation_counts_every_stage_up_to_the_exit():
     answers = np.stack([np.stack([SURE, TORN]), np.stack([TORN, SURE]), np.stack([TORN, TORN])])
-    mean_macs, accuracy = simulate(((-0.8, 1.0, 0.0, 0.0),), answers, np.array([0, 0, 2]), (1, 4))
+    right = answers.argmax(2) == np.array([[0], [0], [2]])
+    weights = ((-0.8, 1.0, 0.0, 0.0),)
+    mean_macs, accuracy = simulate(weights, answer_features(answers), right, (1, 4))
     assert mean_macs == pytest.approx((1 + 5 + 5) / 3)
     assert accuracy == pytest.approx(2 / 3)
 

@@ -97,7 +97,7 @@ def read(
     if _find(path, 't10k-images-idx3') is None and _find(path, 't10k-labels-idx1') is None:
         return Dataset(*learnt, test=None)
     if 'test' not in parts:
-        return Dataset(*learnt, test=images('test', train))
+        return Dataset(*learnt, test=images('test', train[:0]))
     shape = pixels.shape[1:]
     pixels, labels = _read_part(path, 't10k')
     _check_classes(labels, class_names, f'{path} (test)')

@@ -8,13 +8,16 @@ from pathlib import Path
 from anytime_dnn_ros.datasets import idx, image_tree
 from anytime_dnn_ros.datasets.images import PARTS, Dataset, DatasetError, PartName
 
+# What every training holds out; `calibrate` must mean the same images.
+VALIDATION_SHARE = 0.1
+
 
 def read_dataset(
     path: Path,
     *,
     size: int | None = None,
     limit: int = 0,
-    validation_share: float = 0.1,
+    validation_share: float = VALIDATION_SHARE,
     seed: int = 0,
     parts: Collection[PartName] = PARTS,
 ) -> Dataset:

@@ -15,7 +15,7 @@ from anytime_dnn_ros.evaluate.stage_scores import bundle_labels, stage_scores
 from anytime_dnn_ros.ladder.bundle import Bundle
 from anytime_dnn_ros.ladder.manifest import ExitRule, Quality, StageQuality
 from anytime_dnn_ros.quality.exit_fitting import fit_exit_rules, worthwhile
-from anytime_dnn_ros.quality.exit_rules import simulate
+from anytime_dnn_ros.quality.exit_rules import answer_features, simulate
 from anytime_dnn_ros.quality.temperature import (
     expected_calibration_error,
     fit_temperature,
@@ -127,25 +127,23 @@ def calibrate(
     )
     macs = [stage.macs for stage in stages]
     rules = fit_exit_rules(scores[fit], labels[fit], macs, temperatures)
-    probabilities = probabilities_at(scores[count], temperatures)
+    features = answer_features(probabilities_at(scores[count], temperatures))
     quality = Quality(
         data=f'{images.name}: {len(fit)} images for temperatures and exit rules, {len(count)} '
         f'others for accuracies{note and "; "}{note}',
         held_out=held_out,
         stages=tuple(StageQuality(s.temperature, s.accuracy) for s in counted),
         # Their cost and accuracy on the images they were fitted to would flatter them.
-        exit_rules=worthwhile(
-            [_recounted(rule, probabilities, labels[count], macs) for rule in rules]
-        ),
+        exit_rules=worthwhile([_recounted(rule, features, right, macs) for rule in rules]),
     )
     return Calibration(quality, counted, len(fit), len(count))
 
 
 def _recounted(
     rule: ExitRule,
-    probabilities: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    features: NDArray[np.float64],
+    right: NDArray[np.bool_],
     macs: list[float],
 ) -> ExitRule:
-    mean_macs, accuracy = simulate(rule.weights, probabilities, labels, macs)
+    mean_macs, accuracy = simulate(rule.weights, features, right, macs)
     return replace(rule, mean_macs=mean_macs, accuracy=accuracy)

@@ -17,7 +17,7 @@ from anytime_dnn_ros.evaluate.exit_probabilities import (
 )
 from anytime_dnn_ros.evaluate.monotone import monotone_violations
 from anytime_dnn_ros.ladder.bundle import Bundle
-from anytime_dnn_ros.quality.exit_rules import simulate
+from anytime_dnn_ros.quality.exit_rules import answer_features, simulate
 from anytime_dnn_ros.quality.temperature import expected_calibration_error, probabilities_at
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 
@@ -209,9 +209,11 @@ def _rule_points(
     if bundle.quality is None or not bundle.quality.exit_rules:
         return ()
     macs = [stage.macs for stage in bundle.manifest.stages]
-    probabilities = probabilities_at(scores, [s.temperature for s in bundle.quality.stages])
+    temperatures = [s.temperature for s in bundle.quality.stages]
+    features = answer_features(probabilities_at(scores, temperatures))
+    right = scores.argmax(2) == labels[:, None]
     return tuple(
-        RulePoint(rule.rule, *simulate(rule.weights, probabilities, labels, macs))
+        RulePoint(rule.rule, *simulate(rule.weights, features, right, macs))
         for rule in bundle.quality.exit_rules
     )
 

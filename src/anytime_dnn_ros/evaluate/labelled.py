@@ -7,10 +7,8 @@ import math
 from pathlib import Path
 
 from anytime_dnn_ros.datasets import Images, read_dataset
+from anytime_dnn_ros.datasets.read import VALIDATION_SHARE
 from anytime_dnn_ros.datasets.split import stratified_choice
-
-# As `read_dataset` holds out for every training.
-VALIDATION_SHARE = 0.1
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from anytime_dnn_ros.ladder.bundle import Bundle
 # Half a 95 % interval of a share of one half, the widest, is this over the root of the count.
 WIDEST_MARGIN = 0.98
 TO_THE_COSTLIEST = 'from 0 to the last exit of the costliest ladder here'
+AS_GIVEN = 'as given'
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Measurement:
         num_classes: Of the data.
         macs: What areas over multiply-accumulates are counted over.
         times_ms: What areas over milliseconds are counted over.
-        budget_note: Where the two budgets come from.
+        macs_note: Where the budget `macs` comes from.
+        times_note: Where the budget `times_ms` comes from.
         timed_images: How many images the times of each ladder are from.
     """
 
@@ -39,7 +41,8 @@ class Measurement:
     num_classes: int
     macs: Budget
     times_ms: Budget
-    budget_note: str
+    macs_note: str
+    times_note: str
     engine: EngineInfo
     timed_images: tuple[int, ...]
 
@@ -107,7 +110,8 @@ def measure(
         num_classes=len(images.class_names),
         macs=macs or Budget(0.0, max(ladder.exits[-1].macs_sequential for ladder in ladders)),
         times_ms=times_ms or Budget(0.0, max(ladder.exits[-1].time_ms for ladder in ladders)),
-        budget_note=TO_THE_COSTLIEST if macs is None else 'as given',
+        macs_note=TO_THE_COSTLIEST if macs is None else AS_GIVEN,
+        times_note=TO_THE_COSTLIEST if times_ms is None else AS_GIVEN,
         engine=timed[0][1],
         timed_images=tuple(len(times.samples_s) for times, _ in timed),
     )
@@ -141,8 +145,9 @@ def figures(measurement: Measurement) -> dict[str, Any]:
         'data': {'name': m.data, 'images': m.num_images, 'classes': m.num_classes},
         'budget': {
             'macs': [m.macs.low, m.macs.high],
+            'macs_chosen': m.macs_note,
             'time_ms': [m.times_ms.low, m.times_ms.high],
-            'chosen': m.budget_note,
+            'time_ms_chosen': m.times_note,
         },
         'timing': {
             'engine': f'{m.engine.library} {m.engine.version}',

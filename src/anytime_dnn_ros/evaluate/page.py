@@ -80,8 +80,8 @@ def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
         title=escape(m.title),
         lead=escape(
             f'AUC is the mean accuracy over a budget of {m.macs.low / MMAC:.4g} to '
-            f'{m.macs.high / MMAC:.4g} MMAC and of {m.times_ms.low:.4g} to '
-            f'{m.times_ms.high:.3g} ms ({m.budget_note}); a guess counts before the first '
+            f'{m.macs.high / MMAC:.4g} MMAC ({m.macs_note}) and of {m.times_ms.low:.4g} to '
+            f'{m.times_ms.high:.3g} ms ({m.times_note}); a guess counts before the first '
             'exit. By chance of the sample alone, an accuracy of '
             f'{m.num_images} images is known to about ±{m.margin:.1%} (95 %). '
             f'{m.timing_note}'

@@ -73,7 +73,7 @@ def fit_exit_rules(
         'learned': [_priced(features, right, cost, price, _learned_row) for price in PRICES],
     }
     rules = [
-        ExitRule(name, *simulate(rows, probabilities, labels, macs), weights=tuple(rows))
+        ExitRule(name, *simulate(rows, features, right, macs), weights=tuple(rows))
         for name, fit in fits.items()
         for rows in fit
     ]

@@ -68,29 +68,27 @@ def leaves(rule: ExitRule, stage: int, probabilities: NDArray[np.float32]) -> bo
 
 def simulate(
     weights: Sequence[Sequence[float]],
-    probabilities: NDArray[np.float32],
-    labels: NDArray[np.integer],
+    features: NDArray[np.float64],
+    right: NDArray[np.bool_],
     macs: Sequence[float],
 ) -> tuple[float, float]:
     """What an exit rule would cost and give on labelled answers.
 
     Args:
         weights: A row per stage but the last, as in `ExitRule`.
-        probabilities: Of the combined answers at their temperatures, [N, stages, classes].
-        labels: [N].
+        features: `answer_features` of the answers at their temperatures, [N, stages, features].
+        right: Whether each answer names the true class, [N, stages].
         macs: Of each stage alone.
 
     Returns:
         Mean multiply-accumulates per image, all stages up to its exit counted; and the share of
         right answers.
     """
-    left = np.ones(probabilities.shape[:2], bool)
-    features = answer_features(probabilities)
+    left = np.ones(right.shape, bool)
     for k, row in enumerate(weights):
         left[:, k] = good_enough(row, features[:, k])
     exits = left.argmax(1)
-    named = probabilities.argmax(2)[np.arange(len(labels)), exits]
-    return float(np.cumsum(macs)[exits].mean()), float((named == labels).mean())
+    return float(np.cumsum(macs)[exits].mean()), float(right[np.arange(len(right)), exits].mean())
 
 
 def choose_rule(rules: Sequence[ExitRule], name: str, mean_macs: float = 0.0) -> ExitRule:
@@ -108,7 +106,7 @@ def choose_rule(rules: Sequence[ExitRule], name: str, mean_macs: float = 0.0) ->
     if not stored:
         raise ConfigurationError(
             f'the bundle has no exit rule {name!r}; calibrate it on held-out data with '
-            '`anytime-dnn calibrate`, or turn exit_rule off'
+            '`anytime-dnn calibrate`, or set exit_rule to none'
         )
     affordable = [rule for rule in stored if not mean_macs or rule.mean_macs <= mean_macs]
     if not affordable:
