@@ -13,7 +13,7 @@ from anytime_dnn_ros.ladder.combine import Combiner
 from anytime_dnn_ros.ladder.frame_fit import ColorOrder, fit_frame
 from anytime_dnn_ros.timing.reference import ReferenceTimes, measure_reference_times
 
-# The camera most robots carry; the resize is part of a stage's reference time.
+# The camera most robots carry; the resize for a later stage is part of its reference time.
 REFERENCE_FRAME_SHAPE = (480, 640, 3)
 
 
@@ -97,7 +97,7 @@ class ServingPath:
         return float('nan') if accuracy is None else accuracy
 
     def measure_reference_times(self) -> ReferenceTimes:
-        """Times each stage on a synthetic frame, resize and combination included."""
+        """Times each stage on a synthetic frame, with combination and later stages' resize."""
         image = np.random.default_rng(0).integers(0, 256, REFERENCE_FRAME_SHAPE, np.uint8)
 
         def begin() -> None:

@@ -245,6 +245,6 @@ def test_bytes_between_the_segments_of_a_jpeg_are_skipped_as_libjpeg_does(option
 @given(
     st.binary(max_size=60), st.sampled_from([b'', b'\xff\xd8', b'\x89PNG\r\n\x1a\n', jpeg()[:30]])
 )
-def test_noise_is_refused_or_read_and_nothing_else(noise, start):
+def test_noise_is_refused(noise, start):
     with pytest.raises(ImageError):
         decode_compressed(CompressedImage(format='jpeg', data=start + noise + b'\xff\xd9'))

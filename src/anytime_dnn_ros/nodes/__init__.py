@@ -8,7 +8,7 @@ try:
     import anytime_dnn_ros.msg  # noqa: F401
 except ImportError as error:
     raise MissingDependencyError(
-        f'the nodes need ROS 2 and the messages of this package, and this Python has no '
-        f'{error.name}: on a robot source its setup.bash (docs/robot.md), elsewhere `make setup` '
+        f'the nodes need ROS 2 and the messages of this package, which this Python cannot import '
+        f'({error}): on a robot source its setup.bash (docs/robot.md), elsewhere `make setup` '
         'and use the programs in .venv/bin'
     ) from error
