@@ -136,7 +136,5 @@ def test_any_number_of_columns(columns):
 
 
 def test_what_cannot_be_built_is_refused():
-    with pytest.raises(ConfigurationError, match='give 1 or more'):
-        build(NetworkSpec('fractalnet', SHAPE, CLASSES, stages=-1))
     with pytest.raises(ConfigurationError, match='8x8 or more'):
         build(NetworkSpec('fractalnet', (1, 28, 7), CLASSES))

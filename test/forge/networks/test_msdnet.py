@@ -65,8 +65,3 @@ def test_an_early_exit_is_cheap():
     macs = stage_macs(build(NetworkSpec('msdnet', SHAPE, CLASSES)), SHAPE)
     assert macs[0] < sum(macs) / 5
     assert 15e6 < sum(macs) < 25e6
-
-
-def test_a_negative_number_of_stages_is_refused():
-    with pytest.raises(ConfigurationError, match='give 1 or more'):
-        build(NetworkSpec('msdnet', SHAPE, CLASSES, stages=-1))

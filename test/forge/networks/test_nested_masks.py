@@ -65,11 +65,6 @@ def test_a_smaller_net_is_the_whole_net_under_its_mask():
         torch.testing.assert_close(stage.head(pooled[:, :kept]), expected[k])
 
 
-def test_a_negative_number_of_stages_is_refused():
-    with pytest.raises(ConfigurationError, match='no -2 stages; give 1 or more'):
-        build(NetworkSpec('nested_masks', (1, 28, 28), CLASSES, stages=-2))
-
-
 @pytest.mark.parametrize('stages', [1, 2, 6])
 def test_has_as_many_stages_as_told(stages):
     assert len(build(NetworkSpec('nested_masks', (1, 28, 28), CLASSES, stages=stages))) == stages

@@ -75,8 +75,3 @@ def test_later_slices_are_deeper():
     depths = [len(stage.body.blocks) for stage in build(SPEC).stages]
     assert depths == sorted(depths)
     assert depths[0] < depths[-1] == len(LAYERS)
-
-
-def test_a_negative_number_of_stages_is_refused():
-    with pytest.raises(ConfigurationError, match='no -2 stages; give 1 or more'):
-        build(NetworkSpec('nested_nets', (1, 28, 28), CLASSES, stages=-2))

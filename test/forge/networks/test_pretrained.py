@@ -7,6 +7,7 @@ import small_trunks  # noqa: E402
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.feature_cache import trunk_features  # noqa: E402
 from anytime_dnn_ros.forge.networks import (  # noqa: E402
+    NETWORKS,
     NetworkSpec,
     build,
     pretrained_normalisation,
@@ -38,6 +39,17 @@ def test_only_a_trained_trunk_can_be_cut_or_frozen():
     for change in ({'cuts': ('stem',)}, {'frozen': True}):
         with pytest.raises(ConfigurationError, match='no trained trunk'):
             build(NetworkSpec('msdnet', (3, 32, 32), 5, **change))
+
+
+@pytest.mark.parametrize('name', [*NETWORKS, 'small_trunks:residual'])
+def test_a_negative_number_of_stages_is_refused_by_every_network(name):
+    with pytest.raises(ConfigurationError, match='has no -2 stages; give 1 or more'):
+        build(NetworkSpec(name, (3, 32, 32), 5, stages=-2))
+
+
+def test_named_cuts_and_a_number_of_stages_are_one_too_many():
+    with pytest.raises(ConfigurationError, match='--stages 2.*one of the two'):
+        build(spec('residual', cuts=('stem',), stages=2))
 
 
 @pytest.mark.parametrize(

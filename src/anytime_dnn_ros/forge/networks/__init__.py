@@ -100,6 +100,15 @@ def build(spec: NetworkSpec) -> StagedNet:
             f'{spec.name} has no trained trunk to cut or to freeze; leave out --cuts, '
             '--features and --freeze-trunk, or give efficientnet_lite0 or package.module:function'
         )
+    if spec.cuts and spec.stages:
+        raise ConfigurationError(
+            f'{spec.name}: --cuts {",".join(spec.cuts)} names the places to cut at, --stages '
+            f'{spec.stages} has them chosen; give one of the two'
+        )
+    if spec.stages < 0:
+        raise ConfigurationError(
+            f'{spec.name} has no {spec.stages} stages; give 1 or more, or 0 for its own number'
+        )
     return network.build(spec)
 
 

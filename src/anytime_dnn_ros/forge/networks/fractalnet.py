@@ -119,12 +119,8 @@ def build(spec: NetworkSpec) -> StagedNet:
     """FractalNet with a stage per column.
 
     Raises:
-        ConfigurationError: A negative number of stages, or images too small for the blocks.
+        ConfigurationError: Images too small for the blocks.
     """
-    if spec.stages < 0:
-        raise ConfigurationError(
-            f'fractalnet with {spec.stages} stages; give 1 or more columns, or 0 for {COLUMNS}'
-        )
     smallest = 2 ** (len(BLOCK_CHANNELS) - 1)
     if min(spec.image_shape[1:]) < smallest:
         raise ConfigurationError(

@@ -19,7 +19,6 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
-from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.forge.networks import NetworkSpec
 from anytime_dnn_ros.forge.networks.layers import GlobalPool, channels, conv_bn_relu
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
@@ -161,13 +160,7 @@ def _layer(
 
 
 def build(spec: NetworkSpec) -> StagedNet:
-    """MSDNet with an exit after 1, 3, 6, 10, 15, … layers.
-
-    Raises:
-        ConfigurationError: A negative number of stages.
-    """
-    if spec.stages < 0:
-        raise ConfigurationError(f'msdnet with {spec.stages} stages; give 1 or more, or 0 for 5')
+    """MSDNet with an exit after 1, 3, 6, 10, 15, … layers."""
     steps = [FIRST_STEP + STEP_GROWTH * i for i in range(spec.stages or STAGES)]
     live = [channels(STEM_CHANNELS * spec.width * factor) for factor in SCALE_FACTORS]
     modules: list[nn.Module] = [_stem(spec.image_shape[0], live)]

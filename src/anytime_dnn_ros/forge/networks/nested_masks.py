@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.forge.networks.layers import GlobalPool, channels
 from anytime_dnn_ros.forge.networks.nested_slices import (
     FreeShortcut,
@@ -60,16 +59,8 @@ def _per_block(widths: list[int]) -> list[tuple[int, int, int]]:
 
 
 def build(spec: NetworkSpec) -> StagedNet:
-    """Builds the net; its stages share convolutions, and each reads the image.
-
-    Raises:
-        ConfigurationError: A negative number of stages.
-    """
+    """Builds the net; its stages share convolutions, and each reads the image."""
     num_stages = spec.stages or NUM_STAGES
-    if num_stages < 1:
-        raise ConfigurationError(
-            f'nested_masks has no {num_stages} stages; give 1 or more, or 0 for {NUM_STAGES}'
-        )
     levels = [
         [channels(spec.width * count / GROWTH**left) for count in CHANNELS]
         for left in reversed(range(num_stages))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.forge.networks.layers import channels, global_mean
 from anytime_dnn_ros.forge.networks.nested_slices import FreeShortcut
 from anytime_dnn_ros.forge.staged import IMAGE, Stage, StagedNet
@@ -127,16 +126,8 @@ class _Head(nn.Linear):  # type: ignore[misc]
 
 
 def build(spec: NetworkSpec) -> StagedNet:
-    """Builds the net; stage k runs slice k alone.
-
-    Raises:
-        ConfigurationError: A negative number of stages.
-    """
+    """Builds the net; stage k runs slice k alone."""
     num_slices = spec.stages or NUM_STAGES
-    if num_slices < 1:
-        raise ConfigurationError(
-            f'nested_nets has no {num_slices} stages; give 1 or more, or 0 for {NUM_STAGES}'
-        )
     plan = _Plan(num_slices, spec.width)
     stages = []
     for k in range(num_slices):

@@ -130,7 +130,7 @@ def build(spec: NetworkSpec) -> StagedNet:
         ConfigurationError: More stages than groups.
     """
     num_stages = spec.stages or NUM_STAGES
-    if not 1 <= num_stages <= GROUPS:
+    if num_stages > GROUPS:
         raise ConfigurationError(
             f'nested_slices has no {num_stages} stages: each adds a group or more of {GROUPS}; '
             f'give 1 to {GROUPS}, or 0 for {NUM_STAGES}'
