@@ -36,6 +36,17 @@ def test_each_cycle_starts_anew():
         assert rates[start + 125] == pytest.approx(0.5)
 
 
+@given(steps=st.integers(1, 20), data=st.data())
+def test_a_cycle_that_starts_at_a_step_starts_at_the_peak(steps, data):
+    cycles = data.draw(st.integers(1, steps))
+    starts = [step for step in range(steps) if step * cycles % steps == 0]
+    assert {learning_rate(step, steps, 1.0, cycles) for step in starts} == {1.0}
+
+
+def test_the_start_of_a_cycle_is_found_where_fractions_miss_it():
+    assert learning_rate(5, 10, 1.0, cycles=6) == 1
+
+
 def test_vectors_do_not_decay():
     decaying, others = parameter_groups(small_net(), 0.01)
     assert (decaying['weight_decay'], others['weight_decay']) == (0.01, 0)

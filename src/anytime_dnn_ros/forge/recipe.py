@@ -72,8 +72,8 @@ def learning_rate(step: int, steps: int, peak: float, cycles: int = 1) -> float:
         peak: At the top.
         cycles: How many times it falls (Loshchilov & Hutter, "SGDR", ICLR 2017).
     """
-    cycle_steps = steps / cycles
-    fall = 0.5 * (1 + math.cos(math.pi * (step % cycle_steps) / cycle_steps))
+    # In whole numbers: the remainder of fractions calls some cycle's first step its last.
+    fall = 0.5 * (1 + math.cos(math.pi * (step * cycles % steps) / steps))
     rise = min(1.0, (step + 1) / max(1.0, steps * WARMUP_SHARE))
     return peak * rise * fall
 
