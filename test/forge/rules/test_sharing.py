@@ -3,8 +3,10 @@
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed (the forge extra)')
+import small_trunks  # noqa: E402
 from tiny_nets import FEATURES, body, head, shared, trunk, whole  # noqa: E402
 
+from anytime_dnn_ros.forge.anytime_trunk import StagedExits, make_anytime  # noqa: E402
 from anytime_dnn_ros.forge.rules.sharing import (  # noqa: E402
     exit_parameters,
     has_shared_parameters,
@@ -61,6 +63,19 @@ def test_a_net_on_what_a_frozen_trunk_gave_shares_its_own_steps_only():
     image = torch.randn(2, FEATURES)
     sum(map(torch.sum, net.run({'trunk_1': image, 'trunk_2': image}))).backward()
     assert all(p.grad is not None for p in first | second)
+
+
+@pytest.mark.parametrize('side_width', [0, 4])
+def test_exits_without_their_trunk_have_one_only_in_a_side_network(side_width):
+    net = make_anytime(
+        small_trunks.plain(),
+        torch.randn(1, 3, 32, 32),
+        cuts=2,
+        num_classes=3,
+        side_width=side_width,
+    )
+    assert has_trunk(net)
+    assert has_trunk(StagedExits(net)) is bool(side_width)
 
 
 def test_trunks_and_shared_parameters():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from torch.nn import Parameter
 
-from anytime_dnn_ros.forge.staged import IMAGE, StagedNet
+from anytime_dnn_ros.forge.staged import StagedNet
 
 
 def has_trunk(net: StagedNet) -> bool:
     """Whether a stage reads what an earlier one wrote."""
-    return any(name != IMAGE for stage in net.stages for name in stage.reads)
+    # Exits without their trunk read what no stage writes, and that is no image either.
+    written: set[str] = set()
+    for stage in net.stages:
+        if not written.isdisjoint(stage.reads):
+            return True
+        written.update(stage.writes)
+    return False
 
 
 def exit_parameters(net: StagedNet) -> list[set[Parameter]]:
