@@ -209,3 +209,19 @@ def test_two_processes_train_one_net():
     assert [30 * share for share in accuracies] == pytest.approx(
         [round(30 * a) for a in accuracies]
     )
+
+
+def snapshots_of_two(fabric):
+    """Trains in each process; whether both keep the same snapshots, of which some end within
+    an epoch."""
+    torch.set_num_threads(1)
+    trainer = make_trainer('snapshot', {'cycles': 3}, fabric=fabric)
+    train(trainer)
+    weights = [torch.cat([t.flatten() for t in kept.values()]) for kept in trainer.snapshots]
+    totals = [fabric.all_reduce(kept.clone(), reduce_op='sum') for kept in weights]
+    return [torch.equal(total, 2 * kept) for total, kept in zip(totals, weights, strict=True)]
+
+
+def test_two_processes_keep_the_same_snapshots():
+    fabric = Fabric(accelerator='cpu', devices=2, strategy='ddp_spawn')
+    assert in_every_process(fabric, snapshots_of_two) == [True] * 3

@@ -257,14 +257,18 @@ class Trainer:
             pixels = recipe.augmentation(self._pixels[chosen], chance)
             total += self._run_step(step, pixels, self._labels[chosen])
             if self._ends_cycle(step):
+                self._average_buffers()
                 self.snapshots.append(_copied_weights(self.scored_net))
             on_step(step + 1)
-        # Running statistics were each process's own until here.
+        self._average_buffers()
+        return tuple((self._mean_of_processes(total) / self.steps_per_epoch).tolist())
+
+    def _average_buffers(self) -> None:
+        """Brings running statistics together, which are each process's own between steps."""
         nets = (self.net,) if self._average is None else (self.net, self._average)
         for buffer in (buffer for net in nets for buffer in net.buffers()):
             if buffer.is_floating_point():
                 buffer.copy_(self._mean_of_processes(buffer))
-        return tuple((self._mean_of_processes(total) / self.steps_per_epoch).tolist())
 
     def _run_step(self, step: int, pixels: Tensor, labels: Tensor) -> Tensor:
         done = self.epoch * self.steps_per_epoch + step
