@@ -71,6 +71,7 @@ def test_another_training_is_told_by_each_difference(saved):
     assert 'network: msdnet there, fractalnet here' in str(told.value)
     assert "augmentation: {'pad': 4} there, {'pad': 2} here" in str(told.value)
     assert 'shape' not in str(told.value)
+    assert '--resume' in str(told.value)
 
 
 @settings(max_examples=25, deadline=None)
@@ -102,8 +103,23 @@ def test_no_code_is_loaded(saved):
     torch.save({'format': checkpoint.FORMAT, 'identity': IDENTITY, 'state': Path('x')}, buffer)
     data = buffer.getvalue()
     saved.write_bytes(data + hashlib.sha256(data).digest())
-    with pytest.raises(CheckpointError, match='tensors and plain values'):
+    with pytest.raises(CheckpointError, match='tensors and plain values.*give one'):
         checkpoint.load(saved, IDENTITY)
+
+
+@pytest.mark.parametrize('damage', ['missing', 'cut', 'format', 'other'])
+def test_only_who_goes_on_is_told_to_leave_out_resume(saved, monkeypatch, damage):
+    if damage == 'missing':
+        saved.unlink()
+    elif damage == 'cut':
+        saved.write_bytes(b'')
+    elif damage == 'format':
+        monkeypatch.setattr(checkpoint, 'FORMAT', checkpoint.FORMAT + 1)
+    with pytest.raises((CheckpointError, ConfigurationError)) as told:
+        checkpoint.read(saved).state_of({'network': 'fractalnet'})
+    assert '--resume' not in str(told.value)
+    with pytest.raises(type(told.value), match='starts without --resume'):
+        checkpoint.load(saved, {'network': 'fractalnet'})
 
 
 def test_another_format_is_told(saved, monkeypatch):

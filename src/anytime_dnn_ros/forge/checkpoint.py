@@ -49,8 +49,7 @@ class Checkpoint:
         found = differences(self.identity, identity)
         if found:
             raise ConfigurationError(
-                f'{self.path} is of another training ({found}); give the same options and data, '
-                'or train anew without --resume'
+                f'{self.path} is of another training ({found}); give the same options and data'
             )
         return self.state
 
@@ -108,7 +107,7 @@ def save(
 
 
 def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Loads the state that `save` wrote.
+    """Loads the state that `save` wrote, to go on with it.
 
     Args:
         path: The checkpoint.
@@ -118,7 +117,10 @@ def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: The file is missing, damaged or no checkpoint.
         ConfigurationError: It is of another training; the message names each difference.
     """
-    return read(path).state_of(identity)
+    try:
+        return read(path).state_of(identity)
+    except (CheckpointError, ConfigurationError) as error:
+        raise type(error)(f'{error}; a new training starts without --resume') from error
 
 
 def read(path: Path) -> Checkpoint:
@@ -132,21 +134,24 @@ def read(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(
             f'no checkpoint can be read at {path} ({error.strerror}): a training of DIR keeps it '
-            'as DIR.train/checkpoint.pt; a new training starts without --resume'
+            'as DIR.train/checkpoint.pt'
         ) from error
     data, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
         raise CheckpointError(
             f'{path} is damaged or is no checkpoint (its sha256 is wrong); restore it from a '
-            'copy, or train anew without --resume'
+            'copy'
         )
     try:
         document = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f'{path} holds more than tensors and plain values') from error
+        raise CheckpointError(
+            f'{path} holds more than tensors and plain values, which no checkpoint does; '
+            'give one that `anytime-dnn train` left'
+        ) from error
     if document.get('format') != FORMAT:
         raise CheckpointError(
             f'{path} has checkpoint format {document.get("format")}, this version reads {FORMAT}; '
-            'train anew without --resume'
+            'give one of a training by this version'
         )
     return Checkpoint(path, document['identity'], document.get('options'), document['state'])
