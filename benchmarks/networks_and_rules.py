@@ -1,7 +1,7 @@
 """Every network trained by every rule that makes sense for it, on the same data and budget.
 
-Each row is one `anytime-dnn train`; the command stands in its log. Rows that are already there are
-kept, so that a run that was stopped goes on. Accuracy is counted once, on test images, by
+Each row is one `anytime-dnn train`; the command stands in its log. Rows that the same command made
+are kept, so that a run that was stopped goes on. Accuracy is counted once, on test images, by
 `anytime-dnn report` over all the bundles.
 """
 
@@ -68,9 +68,18 @@ def train_command(row: Row, args: argparse.Namespace) -> list[str]:
     return [*command, '--out', str(row.bundle)]
 
 
+def is_trained(row: Row, args: argparse.Namespace) -> bool:
+    """Whether the row's bundle is there, and is of these options and no others."""
+    manifest = row.bundle / 'manifest.json'
+    if not manifest.exists():
+        return False
+    command: str = json.loads(manifest.read_text(encoding='utf-8'))['provenance']['command']
+    return command == f'anytime-dnn {shlex.join(train_command(row, args))}'
+
+
 def train(row: Row, args: argparse.Namespace) -> None:
-    """Trains one row, unless its bundle is there."""
-    if (row.bundle / 'manifest.json').exists():
+    """Trains one row, unless its bundle is there and came from the same command."""
+    if is_trained(row, args):
         return
     command = train_command(row, args)
     CONSOLE.print(f'anytime-dnn {shlex.join(command)}', soft_wrap=True, highlight=False)
@@ -145,7 +154,7 @@ def main() -> int:
     rows = sensible_rows(args.out)
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda row: train(row, args), rows))
-    bundles = [row.bundle for row in rows if (row.bundle / 'manifest.json').exists()]
+    bundles = [row.bundle for row in rows if is_trained(row, args)]
     report = args.out / 'report.json'
     command = ['report', *map(str, bundles), '--data', str(args.data), '--json', str(report)]
     command += ['--budget-mmac', f'0,{args.mmac:g}']

@@ -13,6 +13,7 @@ from anytime_dnn_ros.datasets import Images
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.errors import BundleError, ConfigurationError
 from anytime_dnn_ros.evaluate import calibrate as command
+from anytime_dnn_ros.evaluate import calibration as counting
 from anytime_dnn_ros.evaluate.calibrate import CHOSEN_BY_THEM, calibrate_bundle
 from anytime_dnn_ros.evaluate.calibration import calibrate, halves
 from anytime_dnn_ros.ladder.bundle import read_bundle, shipped_bundles, write_bundle
@@ -106,7 +107,7 @@ def test_the_note_and_what_was_done_stand_in_the_data(bundle, tints):
 
 def test_the_trainer_writes_quality_and_nothing_else(bundle, tints):
     before = files_of(bundle.path)
-    quality = calibrate_bundle(bundle.path, tints, 'a note')
+    quality = calibrate_bundle(bundle.path, tints).quality
     after = files_of(bundle.path)
     assert after.keys() - before.keys() == {'quality.json'}
     assert {name: after[name] for name in before} == before
@@ -117,8 +118,8 @@ def test_the_trainer_writes_quality_and_nothing_else(bundle, tints):
 
 
 def test_a_second_calibration_gives_the_same(bundle, tints):
-    first = calibrate_bundle(bundle.path, tints)
-    assert calibrate_bundle(bundle.path, tints) == first
+    first = calibrate_bundle(bundle.path, tints).quality
+    assert calibrate_bundle(bundle.path, tints).quality == first
 
 
 def test_the_command_calibrates_a_bundle_in_its_place(bundle, data, tmp_path, capsys):
@@ -154,12 +155,16 @@ def test_a_limit_counts_validation_images(bundle, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('words', 'noted'),
-    [('--early-stop 5', True), ('--early-stop=3', True), ('--early-stop 0', False), ('', False)],
+    ('known', 'noted'),
+    [
+        ({'early_stop_epochs': 5}, True),
+        ({}, False),
+        # What stopped early may be another command of the line.
+        ({'command': 'anytime-dnn train msdnet --early-stop 5'}, False),
+    ],
 )
-def test_a_net_chosen_by_these_images_says_so(words, noted, bundle, data):
-    command_line = f'anytime-dnn train msdnet {words}'.strip()
-    provenance = {**bundle.manifest.provenance, 'command': command_line}
+def test_a_net_chosen_by_these_images_says_so(known, noted, bundle, data):
+    provenance = {**bundle.manifest.provenance, **known}
     files = {
         stage.name: bundle.stage_file(i).read_bytes()
         for i, stage in enumerate(bundle.manifest.stages)
@@ -182,7 +187,7 @@ def test_a_shipped_bundle_wants_another_folder(data, tmp_path):
 
 @pytest.mark.parametrize('stop', [KeyboardInterrupt(), OSError(28, 'No space left on device')])
 def test_whatever_stops_the_writing_leaves_the_old_quality(bundle, tints, monkeypatch, stop):
-    calibrate_bundle(bundle.path, tints, 'the first')
+    calibrate_bundle(bundle.path, tints)
     before = files_of(bundle.path)
 
     def refuse(handle):
@@ -191,7 +196,7 @@ def test_whatever_stops_the_writing_leaves_the_old_quality(bundle, tints, monkey
     monkeypatch.setattr('os.fsync', refuse)
     expected = ConfigurationError if isinstance(stop, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
-        calibrate_bundle(bundle.path, tints, 'the second')
+        calibrate_bundle(bundle.path, tints)
     assert files_of(bundle.path) == before
 
 
@@ -210,6 +215,27 @@ def test_a_folder_that_is_no_bundle_is_not_overwritten(bundle, data, tmp_path):
     with pytest.raises(BundleError, match='is no bundle'):
         run(bundle.path, '--data', data, '--out', out)
     assert (out / 'thesis.txt').read_text() == 'all of it'
+
+
+@pytest.mark.parametrize('out', ['/dev/null/copies/copy', 'precious'])
+def test_what_cannot_be_written_is_refused_before_the_work(
+    bundle, data, tmp_path, monkeypatch, out
+):
+    def reached(*_):
+        raise AssertionError('the work has begun')
+
+    (tmp_path / 'precious').mkdir()
+    monkeypatch.setattr(counting, 'stage_scores', reached)
+    with pytest.raises(BundleError, match=r'is no bundle|cannot write beside'):
+        run(bundle.path, '--data', data, '--out', tmp_path / out)
+
+
+def test_the_trainer_writes_a_copy_and_leaves_the_draft_alone(bundle, tints, tmp_path):
+    before = files_of(bundle.path)
+    made = calibrate_bundle(bundle.path, tints, out=tmp_path / 'copy')
+    assert made == read_bundle(tmp_path / 'copy')
+    assert made.quality is not None
+    assert files_of(bundle.path) == before
 
 
 def test_one_image_held_out_is_too_few(bundle, tmp_path):

@@ -184,7 +184,7 @@ def test_a_name_with_signs_of_html_is_escaped(bundle, data, tmp_path):
 def test_exit_rules_are_simulated_on_the_images(data, tmp_path):
     source = make_ladder(tmp_path / 'ruled')
     images = report.read_validation(argparse.Namespace(data=data, size=None, limit=0))
-    assert calibrate_bundle(source.path, images).exit_rules
+    assert calibrate_bundle(source.path, images).quality.exit_rules
     files = tmp_path / 'r.json', tmp_path / 'r.html'
     assert run(source.path, '--data', data, '--json', files[0], '--html', files[1]) == 0
     ladder = json.loads(files[0].read_text())['ladders'][0]

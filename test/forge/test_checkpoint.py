@@ -103,7 +103,7 @@ def test_no_code_is_loaded(saved):
     torch.save({'format': checkpoint.FORMAT, 'identity': IDENTITY, 'state': Path('x')}, buffer)
     data = buffer.getvalue()
     saved.write_bytes(data + hashlib.sha256(data).digest())
-    with pytest.raises(CheckpointError, match='tensors and plain values.*give one'):
+    with pytest.raises(CheckpointError, match=r'tensors and plain values.*give one'):
         checkpoint.load(saved, IDENTITY)
 
 

@@ -291,9 +291,25 @@ def test_an_operator_that_onnx_lacks_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(('folder', 'name'), [('.my nét', 'my-n-t'), ('__', 'ladder')])
-def test_a_folder_of_any_name_gives_a_ladder_with_a_good_one(two_exits, tmp_path, folder, name):
-    assert export(two_exits, tmp_path / folder).manifest.name == name
+@pytest.mark.parametrize('folder', ['.my nét', '__'])
+def test_a_folder_that_cannot_name_a_ladder_is_refused(two_exits, tmp_path, folder):
+    with pytest.raises(BundleError, match='name'):
+        export(two_exits, tmp_path / folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_float32_bundle_answers_once_for_two_checks(two_exits, tmp_path, monkeypatch):
+    precisions = []
+    exported = ladder_export._bundle_logits
+
+    def counted(bundle, images):
+        precisions.append({stage.sha256 for stage in bundle.manifest.stages})
+        return exported(bundle, images)
+
+    monkeypatch.setattr(ladder_export, '_bundle_logits', counted)
+    monkeypatch.setattr(ladder_export, 'LEAST_AGREEMENT', 0)
+    export(two_exits, tmp_path / 'net', half_weights=True)
+    assert len(precisions) == 2
 
 
 @pytest.mark.parametrize('name', NETWORKS)

@@ -50,6 +50,7 @@ def trained(words, tmp_path_factory):
         ('other_exits', TRUNK, (*FROZEN, '--seed', '1')),
         ('tuned', TRUNK, ()),
         ('average', RESNET, ('--ema', '0.9')),
+        ('chosen', RESNET, ('--early', '1')),
     ):
         assert main(['train', *words(folder / name, *more, network=network)]) == 0
     return {file.parent.stem: file for file in folder.glob('*.train/checkpoint.pt')}
@@ -121,6 +122,32 @@ def test_it_goes_on_as_if_never_stopped_and_needs_its_start_no_more(
     where = ('--data', str(data), '--out', str(tmp_path / 'exported'))
     assert main(['export', str(saved), *where]) == 0
     assert read_bundle(tmp_path / 'exported').manifest.stages == whole.stages
+
+
+def test_images_that_chose_the_start_are_told_of(words, data, trained, tmp_path):
+    begun_once = words(
+        tmp_path / 'ladder',
+        '--start-from',
+        trained['chosen'],
+        '--rule',
+        'weighted',
+        network=RESNET,
+    )
+    assert main(['train', *begun_once]) == 0
+    begun_twice = words(
+        tmp_path / 'again',
+        '--start-from',
+        tmp_path / 'ladder.train' / 'checkpoint.pt',
+        network=RESNET,
+    )
+    assert main(['train', *begun_twice]) == 0
+    saved = tmp_path / 'again.train' / 'checkpoint.pt'
+    where = ('--data', str(data), '--out', str(tmp_path / 'exported'))
+    assert main(['export', str(saved), *where]) == 0
+    for name in ('ladder', 'again', 'exported'):
+        bundle = read_bundle(tmp_path / name)
+        assert bundle.manifest.provenance['early_stop_epochs'] == 1
+        assert 'chose the epoch' in bundle.quality.data
 
 
 @pytest.mark.parametrize(

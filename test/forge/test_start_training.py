@@ -10,6 +10,7 @@ pytest.importorskip('lightning_fabric')
 from small_training import easy_images  # noqa: E402
 
 from anytime_dnn_ros.cli import main  # noqa: E402
+from anytime_dnn_ros.forge import start_training  # noqa: E402
 from anytime_dnn_ros.forge.normalisation import Normalisation  # noqa: E402
 from anytime_dnn_ros.forge.start_training import as_served  # noqa: E402
 from anytime_dnn_ros.ladder.bundle import read_bundle  # noqa: E402
@@ -61,7 +62,7 @@ def test_a_trained_trunk_becomes_a_bundle_that_reads_enlarged_images(run, tmp_pa
     assert figures['validation_accuracies'][-1] > 0.8
     assert figures['network']['frozen'] == bool(trunk)
     # A trunk that learns on must not forget at once.
-    assert figures['options']['learning_rate'] == (0.1 if trunk else 0.01)
+    assert figures['identity']['learning_rate'] == (0.1 if trunk else 0.01)
 
 
 def test_training_on_cached_features_goes_on_as_if_never_stopped(run, tmp_path):
@@ -72,6 +73,25 @@ def test_training_on_cached_features_goes_on_as_if_never_stopped(run, tmp_path):
     assert run(*words, '--max-minutes', '0.00001') == 0
     assert run(*words, '--resume') == 0
     assert (tmp_path / 'ladder' / 'stages' / 'stage3.onnx').read_bytes() == whole
+
+
+def test_a_module_of_a_sequential_is_named_by_its_number(run, tmp_path):
+    assert run('--cuts', '1', '--epochs', '1', network='small_trunks:plain') == 0
+    figures = json.loads((tmp_path / 'train.json').read_text())
+    assert (figures['network']['cuts'], figures['network']['stages']) == (['1'], 0)
+    licence = read_bundle(tmp_path / 'ladder').manifest.provenance['licence']
+    assert "trunk's own weights" in licence
+    assert 'EfficientNet' not in licence
+
+
+def test_ctrl_c_before_the_first_checkpoint_promises_none(run, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start_training, 'cached_features', interrupted)
+    assert run('--freeze-trunk') == 130
+    assert '--resume' not in capsys.readouterr().err
+    assert not (tmp_path / 'ladder.train' / 'checkpoint.pt').exists()
 
 
 def test_batches_are_enlarged_as_a_robot_enlarges_frames():
@@ -89,9 +109,17 @@ def test_batches_are_enlarged_as_a_robot_enlarges_frames():
     [
         (('--image-size', '8'), 'enlarged only'),
         (('--cuts', 'stem,midle'), 'near it are middle'),
-        (('--views', '0'), '--views 0'),
+        (('--freeze-trunk', '--views', '0'), '--views 0: give more than 0'),
+        (('--views', '2'), 'add --freeze-trunk'),
+        (('--freeze-trunk', '--devices', '2'), 'each of 2 processes'),
+        (('--freeze-trunk', '--num-nodes', '3'), 'each of 3 processes'),
+        (('--stages', '2'), '--stages 2 has them chosen'),
+        (('--cuts', '3'), 'no module of this name'),
         (('--freeze-trunk', '--rule', 'snapshot', '--epochs', '5'), 'cannot share'),
-        (('--rule', 'orthogonal_layer', '--freeze-trunk', '--cuts', '1'), 'makes no sense'),
+        (
+            ('--rule', 'orthogonal_layer', '--freeze-trunk', '--cuts', '', '--stages', '1'),
+            'makes no sense',
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(run, capsys, tmp_path, words, message):

@@ -13,7 +13,7 @@ from small_training import write_easy_images  # noqa: E402
 
 from anytime_dnn_ros.cli import main  # noqa: E402
 from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
-from anytime_dnn_ros.forge import train_job, trained_bundle  # noqa: E402
+from anytime_dnn_ros.forge import train, train_job, trained_bundle  # noqa: E402
 from anytime_dnn_ros.forge.augment import Augmentation  # noqa: E402
 from anytime_dnn_ros.forge.networks import NETWORKS  # noqa: E402
 from anytime_dnn_ros.forge.rules import RULES  # noqa: E402
@@ -55,6 +55,7 @@ def test_one_command_leaves_a_bundle_its_log_and_its_figures(run, tmp_path):
     figures = json.loads(figures_file.read_text())
     assert (figures['network']['name'], figures['rule']) == ('early_exit_resnet', 'boost')
     assert figures['macs'] == [stage.macs for stage in bundle.manifest.stages]
+    assert figures['identity']['epochs'] == 2
     assert figures['bundle'] == str(tmp_path / 'ladder')
     assert figures['epochs'] == 2
     rows = list(csv.DictReader((tmp_path / 'ladder.train' / 'log.csv').open()))
@@ -100,6 +101,18 @@ def test_ctrl_c_leaves_the_whole_epochs_and_says_how_to_go_on(run, tmp_path, mon
     assert 'rule: sum there, weighted here' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('network', 'expected'),
+    [
+        ('msdnet', 'of the weights: what the training data allows'),
+        ('my_package.models:make', "allows, and the licence of the trunk's own weights"),
+        ('efficientnet_lite0', "trunk's own weights (EfficientNet-Lite0: Apache-2.0)"),
+    ],
+)
+def test_the_licence_is_that_of_the_trunk_too(network, expected):
+    assert trained_bundle.weights_licence(network).endswith(expected)
+
+
 def test_half_weights_are_another_way_to_store_the_same_training(run, tmp_path):
     assert run('--epochs', '8') == 0
     assert run('--epochs', '8', '--resume', '--half-weights') == 0
@@ -119,7 +132,23 @@ def test_ctrl_c_while_calibrating_leaves_no_bundle(run, tmp_path, monkeypatch):
 def test_early_stop_is_noted_in_the_bundle(run, tmp_path, capsys):
     assert run('--epochs', '9', '--early-stop', '1', '--lr', '1e-9') == 0
     assert 'stopped early: no epoch was better than epoch' in capsys.readouterr().out
-    assert 'chose the epoch' in read_bundle(tmp_path / 'ladder').quality.data
+    bundle = read_bundle(tmp_path / 'ladder')
+    assert 'chose the epoch' in bundle.quality.data
+    assert bundle.manifest.provenance['early_stop_epochs'] == 1
+
+
+def test_every_process_has_the_threads_that_were_asked_for(run, monkeypatch):
+    threads = []
+
+    def in_a_new_process(fabric, work):
+        torch.set_num_threads(2)
+        figures = work(fabric)
+        threads.append(torch.get_num_threads())
+        return figures
+
+    monkeypatch.setattr(train, 'in_every_process', in_a_new_process)
+    assert run('--epochs', '1') == 0
+    assert threads == [1]
 
 
 def test_the_wall_time_ends_a_training_between_epochs(run, tmp_path, capsys):
@@ -154,6 +183,7 @@ def test_an_earlier_training_is_set_aside(run, tmp_path):
         (('--max-minutes', 'nan'), '--max-minutes nan: give more than 0'),
         (('--json', '/dev/null/figures.json'), 'choose another file'),
         (('--label-smoothing', '2'), 'label_smoothing'),
+        (('--views', '3'), 'add --freeze-trunk'),
     ],
 )
 def test_what_cannot_be_done_is_told_with_its_mend(run, tmp_path, capsys, words, mend):
@@ -215,6 +245,8 @@ def test_help_lists_networks_and_rules(capsys):
     for name, summary in RULES.items():
         assert f'{name} ' in text
         assert summary in text
+    # Its training needs float64 and Linux.
+    assert 'mps' not in text
 
 
 @pytest.mark.parametrize(

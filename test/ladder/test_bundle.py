@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from anytime_dnn_ros.errors import BundleError
-from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle, write_bundle
+from anytime_dnn_ros.ladder.bundle import (
+    check_can_write_bundle,
+    find_bundle,
+    read_bundle,
+    write_bundle,
+)
 from ladders import LABELS, make_ladder, stage_model
 
 
@@ -151,6 +156,18 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(bundle, tmp_path):
     with pytest.raises(BundleError, match='is no bundle'):
         write_bundle(precious.parent, bundle.manifest, stage_files(), LABELS, None)
     assert precious.read_text() == 'x'
+
+
+def test_what_cannot_be_written_can_be_known_before(bundle, tmp_path):
+    (tmp_path / 'notes.txt').write_text('x')
+    with pytest.raises(BundleError, match='is no bundle'):
+        check_can_write_bundle(tmp_path)
+    with pytest.raises(BundleError, match='cannot write beside'):
+        check_can_write_bundle(tmp_path / 'notes.txt' / 'new')
+    before = sorted(bundle.path.parent.rglob('*'))
+    check_can_write_bundle(bundle.path)
+    check_can_write_bundle(bundle.path.parent / 'new')
+    assert sorted(bundle.path.parent.rglob('*')) == before
 
 
 def test_a_bundle_is_found_by_its_path(bundle):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.ladder.bundle import (
     QUALITY_FILE,
     Bundle,
+    check_can_write_bundle,
     find_bundle,
     read_bundle,
     shipped_bundles,
@@ -31,7 +31,6 @@ from anytime_dnn_ros.ladder.bundle import (
 )
 from anytime_dnn_ros.ladder.manifest import Quality, quality_to_json
 
-EARLY_STOP = re.compile(r'--early-stop[ =]+[1-9]')
 CHOSEN_BY_THEM = (
     'these images also chose the epoch of the weights, which flatters the accuracies a little'
 )
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             held_out=not args.seen,
             progress=lambda done, of: progress(bundle.manifest.name, done, of),
         )
-    written = _write(bundle, calibration.quality, args.out)
+    written = _write(bundle, calibration.quality, args.out).path
     console.print(_table(calibration))
     console.print(f'{written / QUALITY_FILE}: {calibration.quality.data}', soft_wrap=True)
     if args.json:
@@ -88,29 +87,27 @@ def run(args: argparse.Namespace) -> int:
 def calibrate_bundle(
     bundle_path: Path,
     validation: Images,
-    data_note: str = '',
+    out: Path | None = None,
     progress: Callable[[int, int], object] = lambda done, of: None,
-) -> Quality:
-    """Counts a bundle's quality data and writes it into the bundle; nothing else of it changes.
+) -> Bundle:
+    """Counts a bundle's quality data and writes it; nothing else of the bundle changes.
 
     Args:
         bundle_path: The bundle's folder.
         validation: Images that no weight was fitted on, of the bundle's classes.
-        data_note: What a reader of the accuracies should know, such as that these images chose
-            the epoch.
+        out: The folder of the calibrated copy to make or replace; None = the bundle itself.
         progress: Called with how many images are done and how many there are.
 
     Returns:
-        The quality data as written.
+        What was written, as read back from disk.
 
     Raises:
-        AnytimeError: The bundle or the images cannot be used; the bundle is then as it was.
+        AnytimeError: The bundle or the images cannot be used, or the disk refuses; all is then
+            as it was.
     """
     bundle = read_bundle(bundle_path)
-    _check_writable(bundle, None)
-    quality = calibrate(bundle, validation, data_note, progress=progress).quality
-    _write(bundle, quality, None)
-    return quality
+    note = _early_stop_note(bundle)
+    return _write(bundle, calibrate(bundle, validation, note, progress=progress).quality, out)
 
 
 def figures(bundle: Bundle, calibration: Calibration) -> dict[str, Any]:
@@ -136,23 +133,24 @@ def _check_writable(bundle: Bundle, out: Path | None) -> None:
             f'{target} is part of the installed package or not writable: give another folder '
             'with --out DIR'
         )
+    if out is not None:
+        check_can_write_bundle(out)
 
 
 def _early_stop_note(bundle: Bundle) -> str:
-    command = str(bundle.manifest.provenance['command'])
-    return CHOSEN_BY_THEM if EARLY_STOP.search(command) else ''
+    return CHOSEN_BY_THEM if bundle.manifest.provenance.get('early_stop_epochs') else ''
 
 
-def _write(bundle: Bundle, quality: Quality, out: Path | None) -> Path:
+def _write(bundle: Bundle, quality: Quality, out: Path | None) -> Bundle:
     """Writes the quality data into the bundle, or into a copy of it; whole or not at all."""
     if out is None:
         write_whole(bundle.path / QUALITY_FILE, quality_to_json(quality).encode())
-        return read_bundle(bundle.path).path
+        return read_bundle(bundle.path)
     files = {
         stage.name: bundle.stage_file(i).read_bytes()
         for i, stage in enumerate(bundle.manifest.stages)
     }
-    return write_bundle(out, bundle.manifest, files, bundle.labels, quality).path
+    return write_bundle(out, bundle.manifest, files, bundle.labels, quality)
 
 
 def _table(calibration: Calibration) -> Table:

@@ -139,8 +139,7 @@ def read(path: Path) -> Checkpoint:
     data, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
         raise CheckpointError(
-            f'{path} is damaged or is no checkpoint (its sha256 is wrong); restore it from a '
-            'copy'
+            f'{path} is damaged or is no checkpoint (its sha256 is wrong); restore it from a copy'
         )
     try:
         document = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     options = _train_options(saved, args)
     job = read_job(options)
     # Whatever it started from is in its own weights by now.
-    start = {key: value for key, value in saved.identity.items() if key == 'start'}
+    start = {key: value for key, value in saved.identity.items() if key.startswith('start')}
     job = replace(
         job,
         identity=job.identity | start,

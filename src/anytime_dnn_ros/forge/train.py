@@ -30,7 +30,7 @@ from anytime_dnn_ros.forge.recipe import (
 from anytime_dnn_ros.forge.rules import RULES
 from anytime_dnn_ros.forge.staged import stage_macs
 from anytime_dnn_ros.forge.start_training import Started, started
-from anytime_dnn_ros.forge.train_job import Job, check_places, read_job
+from anytime_dnn_ros.forge.train_job import USUAL_VIEWS, Job, check_frozen, check_places, read_job
 from anytime_dnn_ros.forge.trained_bundle import HALF_WEIGHTS_HELP, leave_bundle
 from anytime_dnn_ros.forge.trainer import Trainer
 
@@ -104,8 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     trunk.add_argument(
         '--cuts',
-        metavar='NAME,NAME,...|N',
-        help='modules to put an exit behind, besides the last; or how many stages of equal cost',
+        metavar='NAME,NAME,...',
+        help='modules to put an exit behind, besides the last (--stages N: N pieces of equal '
+        'cost)',
     )
     trunk.add_argument(
         '--features',
@@ -121,9 +122,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trunk.add_argument(
         '--views',
         type=int,
-        default=4,
-        help='of each training image to keep the features for: itself and augmented ones '
-        '(%(default)s)',
+        help='of each training image to keep the features of a frozen trunk for: itself and '
+        f'augmented ones ({USUAL_VIEWS})',
     )
 
     recipe = parser.add_argument_group('recipe')
@@ -160,7 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     machine = parser.add_argument_group('machine')
     machine.add_argument('--precision', choices=PRECISIONS, default=PRECISIONS[0])
-    machine.add_argument('--device', default='auto', help='auto, cpu, cuda, mps (%(default)s)')
+    machine.add_argument('--device', default='auto', help='auto, cpu, cuda (%(default)s)')
     machine.add_argument('--devices', type=int, default=1, help='per machine (%(default)s)')
     machine.add_argument('--num-nodes', type=int, default=1, help='machines (%(default)s)')
     machine.add_argument(
@@ -185,21 +185,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AnytimeError: Options, data or checkpoint do not fit, or the training diverged.
     """
+    check_frozen(args)
     check_places(args)
     job = read_job(args)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     fabric = make_fabric(args)
-    try:
-        figures = in_every_process(fabric, partial(train, job=job))
-    except KeyboardInterrupt:
-        if fabric.is_global_zero:
-            print(
-                f'stopped; every whole epoch is in {job.folder}: give the same command with '
-                '--resume to go on',
-                file=sys.stderr,
-            )
-        raise
+    figures = in_every_process(fabric, partial(train, job=job, threads=args.threads))
     if args.json and fabric.is_global_zero:
         write_whole(args.json, (json.dumps(figures, indent=2) + '\n').encode())
     return 0
@@ -231,12 +221,19 @@ def make_fabric(args: argparse.Namespace) -> Fabric:
         ) from error
 
 
-def train(fabric: Fabric, job: Job) -> dict[str, Any]:
+def train(fabric: Fabric, job: Job, threads: int | None = None) -> dict[str, Any]:
     """Trains and exports; every process of the fabric runs it, the first one writes.
+
+    Args:
+        fabric: Launched.
+        job: What to train.
+        threads: Of the CPU, for each process; None = torch's own number.
 
     Returns:
         The figures for `--json`.
     """
+    if threads:
+        torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(job.recipe.seed)
     with started(fabric, job) as training:
@@ -244,14 +241,28 @@ def train(fabric: Fabric, job: Job) -> dict[str, Any]:
 
 
 def _train(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
-    net, trainer = training.net, training.trainer
-    macs = stage_macs(net, job.spec.image_shape)
+    trainer = training.trainer
+    macs = stage_macs(training.net, job.spec.image_shape)
     if job.resume:
         trainer.load_state_dict(checkpoint.load(job.checkpoint, job.identity))
     elif fabric.is_global_zero:
         _set_aside(job.checkpoint)
     if fabric.is_global_zero:
         _save(trainer, job)
+    try:
+        _run_epochs(fabric, trainer, job, macs)
+        return leave_bundle(fabric, job, training)
+    except KeyboardInterrupt:
+        if fabric.is_global_zero:
+            print(
+                f'stopped; every whole epoch is in {job.folder}: give the same command with '
+                '--resume to go on',
+                file=sys.stderr,
+            )
+        raise
+
+
+def _run_epochs(fabric: Fabric, trainer: Trainer, job: Job, macs: list[int]) -> None:
     with TrainingProgress(
         job.recipe.epochs,
         trainer.steps_per_epoch,
@@ -259,17 +270,18 @@ def _train(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
         quiet=not fabric.is_global_zero,
     ) as progress:
         progress.say(
-            f'{job.spec.name}, rule {job.rule}: {len(net)} stages of '
+            f'{job.spec.name}, rule {job.rule}: {len(macs)} stages of '
             f'{" ".join(f"{m / 1e6:.2f}" for m in macs)} MMAC, {sum(macs) / 1e6:.2f} together; '
             f'{len(job.dataset.train)} images to learn from, {len(job.dataset.validation)} to '
             f'validate, on {fabric.world_size} x {fabric.device}'
             f'{f", starting from {job.start.path}" if job.start else ""}'
         )
-        _run_epochs(fabric, trainer, job, progress)
-    return leave_bundle(fabric, job, training)
+        _run_to_the_end(fabric, trainer, job, progress)
 
 
-def _run_epochs(fabric: Fabric, trainer: Trainer, job: Job, progress: TrainingProgress) -> None:
+def _run_to_the_end(
+    fabric: Fabric, trainer: Trainer, job: Job, progress: TrainingProgress
+) -> None:
     start, longest_s = time.perf_counter(), 0.0
     while not trainer.finished:
         begun = time.perf_counter()

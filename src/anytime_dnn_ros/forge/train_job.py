@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from anytime_dnn_ros.forge.augment import Augmentation
 from anytime_dnn_ros.forge.checkpoint import Checkpoint
 from anytime_dnn_ros.forge.networks import NetworkSpec, fit_width, is_pretrained
 from anytime_dnn_ros.forge.recipe import FINE_TUNING_RATE, LEARNING_RATE, Recipe
-from anytime_dnn_ros.ladder.bundle import MANIFEST_FILE
+from anytime_dnn_ros.ladder.bundle import check_can_write_bundle
 
 # As in the manifest's schema.
 BUNDLE_NAME = '[A-Za-z0-9][A-Za-z0-9_.-]*'
 # Of an identity, where the trunk is frozen; such a checkpoint holds the exits only.
 FROZEN = 'network frozen'
+# Of an identity: the patience of what the training started from.
+START_EARLY_STOP = 'start patience'
+USUAL_VIEWS = 4
 # Options of one call or one machine: another call for the same training gives its own.
 OF_THE_CALL = frozenset(
     {
@@ -104,14 +108,13 @@ def read_job(args: argparse.Namespace) -> Job:
     _, height, width, channels = dataset.train.pixels.shape
     if args.image_size is not None:
         height = width = _enlarged(args.image_size, height, width)
-    cuts = args.cuts or ''
     spec = NetworkSpec(
         name=args.network,
         image_shape=(channels, height, width),
         num_classes=len(dataset.class_names),
         width=args.width,
-        stages=int(cuts) if cuts.isdecimal() else args.stages,
-        cuts=() if cuts.isdecimal() else tuple(filter(None, cuts.split(','))),
+        stages=args.stages,
+        cuts=tuple(filter(None, (args.cuts or '').split(','))),
         features=args.features,
         frozen=args.freeze_trunk,
     )
@@ -128,6 +131,7 @@ def read_job(args: argparse.Namespace) -> Job:
         augmentation=augmentation(args.augment, channels, dataset.class_names),
         precision=args.precision,
     )
+    views = USUAL_VIEWS if args.views is None else args.views
     options = rule_options(args.rule_option)
     if args.label_smoothing:
         options['label_smoothing'] = args.label_smoothing
@@ -152,8 +156,8 @@ def read_job(args: argparse.Namespace) -> Job:
             **{f'rule {key}': value for key, value in options.items()},
             **asdict(recipe),
             'data': data_digest(dataset),
-            **({'views': args.views} if spec.frozen else {}),
-            **({'start': checkpoint.weights_digest(start.weights)} if start else {}),
+            **({'views': views} if spec.frozen else {}),
+            **(_identity_of(start) if start else {}),
         },
         options={
             **{name: value for name, value in vars(args).items() if name not in OF_THE_CALL},
@@ -165,7 +169,7 @@ def read_job(args: argparse.Namespace) -> Job:
         max_s=float('inf') if args.max_minutes is None else args.max_minutes * 60,
         command=command,
         image_size=args.image_size,
-        views=args.views,
+        views=views,
         start=start,
     )
 
@@ -209,6 +213,24 @@ def _read_start(args: argparse.Namespace, network: dict[str, Any]) -> Checkpoint
             'alone keeps no trunk; leave out --freeze-trunk'
         )
     return start
+
+
+def _identity_of(start: Checkpoint) -> dict[str, Any]:
+    """The start's part of an identity."""
+    early_stop = early_stop_epochs(start.identity)
+    return {
+        'start': checkpoint.weights_digest(start.weights),
+        **({START_EARLY_STOP: early_stop} if early_stop else {}),
+    }
+
+
+def early_stop_epochs(identity: Mapping[str, Any]) -> int:
+    """The patience of a training, else of those that it started from; 0 = no early stop.
+
+    Args:
+        identity: Of the training.
+    """
+    return int(identity.get('patience') or identity.get(START_EARLY_STOP) or 0)
 
 
 def _usual_rate(spec: NetworkSpec) -> float:
@@ -284,18 +306,35 @@ def check_places(args: argparse.Namespace) -> None:
         check_can_write(args.json)
 
 
+def check_frozen(args: argparse.Namespace) -> None:
+    """What goes with a frozen trunk only, or not with one.
+
+    Raises:
+        ConfigurationError: The options do not go together.
+    """
+    if args.views is not None and not args.freeze_trunk:
+        raise ConfigurationError(
+            f'--views {args.views}: only a frozen trunk has its features kept; add '
+            '--freeze-trunk, or leave it out'
+        )
+    processes = args.devices * args.num_nodes
+    if args.freeze_trunk and processes > 1:
+        raise ConfigurationError(
+            f'--freeze-trunk: each of {processes} processes would compute and keep the features '
+            'of all images; give --devices 1 and --num-nodes 1'
+        )
+
+
 def check_out(out: Path) -> None:
     """Refuses a folder that cannot become a bundle.
 
     Raises:
-        ConfigurationError: It has no bundle's name, or holds something else.
+        ConfigurationError: It has no bundle's name.
+        BundleError: It holds something else, or the disk refuses.
     """
     if not re.fullmatch(BUNDLE_NAME, out.name):
         raise ConfigurationError(
             f'--out {out}: the folder names the bundle: give one of letters, digits, _ . - '
             'that begins with a letter or digit'
         )
-    if out.exists() and not (out / MANIFEST_FILE).exists():
-        raise ConfigurationError(
-            f'--out {out} is there and is no bundle; choose another folder or remove it'
-        )
+    check_can_write_bundle(out)

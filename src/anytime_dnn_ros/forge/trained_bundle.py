@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from anytime_dnn_ros.datasets import image_spec
-from anytime_dnn_ros.evaluate.calibrate import CHOSEN_BY_THEM, calibrate_bundle
+from anytime_dnn_ros.evaluate.calibrate import calibrate_bundle
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.forge.ladder_export import export_ladder
-from anytime_dnn_ros.forge.networks import pretrained_normalisation
-from anytime_dnn_ros.forge.staged import StagedNet, stage_macs
+from anytime_dnn_ros.forge.networks import is_pretrained
+from anytime_dnn_ros.forge.staged import StagedNet
 from anytime_dnn_ros.forge.start_training import Started, as_served
-from anytime_dnn_ros.forge.train_job import Job
-from anytime_dnn_ros.ladder.bundle import Bundle, write_bundle
+from anytime_dnn_ros.forge.train_job import Job, early_stop_epochs
+from anytime_dnn_ros.ladder.bundle import Bundle
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 PARITY_IMAGES = 256
 LICENCE = 'of the weights: what the training data allows'
-TRUNK_LICENCE = ', and the licence of the trained trunk (EfficientNet-Lite0: Apache-2.0)'
+TRUNK_LICENCE = ", and the licence of the trunk's own weights"
 HALF_WEIGHTS_HELP = 'store large weights as float16: half the file, same run time'
 
 
@@ -48,20 +48,39 @@ def leave_bundle(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
     console = Console(highlight=False)
     bundle = _bundle(net, training, job, console)
     percent = ' '.join(f'{100 * share:.1f}' for share in accuracies)
-    console.print(f'{bundle.path}: of the validation images {percent} % right', soft_wrap=True)
+    console.print(
+        f'{bundle.path}: of the validation images the network in torch ({job.recipe.precision}) '
+        f'names {percent} % right',
+        soft_wrap=True,
+    )
     seconds = sum(f.seconds for f in trainer.history)
     images = sum(f.images_per_s * f.seconds for f in trainer.history)
     return {
         'network': asdict(job.spec),
         'rule': job.rule,
-        'options': job.identity,
-        'macs': stage_macs(net, job.spec.image_shape),
+        'identity': job.identity,
+        'macs': [stage.macs for stage in bundle.manifest.stages],
         'validation_accuracies': accuracies,
         'epochs': trainer.epoch,
         'seconds': seconds,
         'images_per_s': images / seconds if seconds else None,
         'bundle': str(bundle.path),
     }
+
+
+def weights_licence(network: str) -> str:
+    """Which licences the weights of a trained network stand under.
+
+    Args:
+        network: Its name.
+
+    Raises:
+        ConfigurationError: No such network.
+    """
+    if not is_pretrained(network):
+        return LICENCE
+    known = ' (EfficientNet-Lite0: Apache-2.0)' if network == 'efficientnet_lite0' else ''
+    return f'{LICENCE}{TRUNK_LICENCE}{known}'
 
 
 def _bundle(net: StagedNet, training: Started, job: Job, console: Console) -> Bundle:
@@ -73,7 +92,14 @@ def _bundle(net: StagedNet, training: Started, job: Job, console: Console) -> Bu
     )
     if not trainer.finished:
         data += f', stopped after {trainer.epoch} of {epochs} epochs'
-    licence = LICENCE if pretrained_normalisation(job.spec) is None else LICENCE + TRUNK_LICENCE
+    provenance: dict[str, Any] = {
+        'command': job.command,
+        'data': data,
+        'licence': weights_licence(job.spec.name),
+    }
+    early_stop = early_stop_epochs(job.identity)
+    if early_stop:
+        provenance['early_stop_epochs'] = early_stop
     # Elsewhere until it is calibrated too: Ctrl-C in between must leave nothing.
     with tempfile.TemporaryDirectory() as folder:
         draft = export_ladder(
@@ -87,18 +113,13 @@ def _bundle(net: StagedNet, training: Started, job: Job, console: Console) -> Bu
             parity_pixels=as_served(
                 validation.pixels[:: math.ceil(len(validation) / PARITY_IMAGES)], job
             ),
-            provenance={'command': job.command, 'data': data, 'licence': licence},
+            provenance=provenance,
             half_weights=job.half_weights,
         )
         with image_progress(console) as bar:
-            quality = calibrate_bundle(
+            return calibrate_bundle(
                 draft.path,
                 validation,
-                CHOSEN_BY_THEM if job.recipe.patience else '',
+                out=job.out,
                 progress=lambda done, of: bar('calibrating', done, of),
             )
-        files = {
-            stage.name: draft.stage_file(k).read_bytes()
-            for k, stage in enumerate(draft.manifest.stages)
-        }
-        return write_bundle(job.out, draft.manifest, files, draft.labels, quality)

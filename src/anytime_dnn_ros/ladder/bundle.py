@@ -136,13 +136,7 @@ def write_bundle(
     )
     manifest = replace(manifest, stages=stages)
     path = path.absolute()
-    if path.exists() and not (path / MANIFEST_FILE).exists():
-        raise BundleError(f'{path} exists and is no bundle; choose another folder or remove it')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
-    except OSError as error:
-        raise BundleError(f'cannot write beside {path}: {error.strerror}; {MEND}') from error
+    draft = _draft_folder(path)
     try:
         for stage in stages:
             file = _inside(draft, stage.file)
@@ -162,6 +156,31 @@ def write_bundle(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return read_bundle(path)
+
+
+def check_can_write_bundle(path: Path) -> None:
+    """Refuses before long work the folder that `write_bundle` would refuse after it.
+
+    Args:
+        path: The bundle's folder to be; the folder that it lies in is made.
+
+    Raises:
+        BundleError: Something else is there, or the disk refuses.
+    """
+    _draft_folder(path.absolute()).rmdir()
+
+
+def _draft_folder(path: Path) -> Path:
+    """An empty folder beside a bundle that may be made or replaced."""
+    try:
+        if path.exists() and not (path / MANIFEST_FILE).exists():
+            raise BundleError(
+                f'{path} is there and is no bundle; choose another folder or remove it'
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
+    except OSError as error:
+        raise BundleError(f'cannot write beside {path}: {error.strerror}; {MEND}') from error
 
 
 def _put_in_place(draft: Path, path: Path) -> None:

@@ -5,7 +5,6 @@ import pytest
 torch = pytest.importorskip('torch', reason='torch is not installed (the forge extra)')
 from checks import CASES, CLASSES, seeded_net, trains_every_parameter  # noqa: E402
 
-from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.networks import NetworkSpec, build  # noqa: E402
 from anytime_dnn_ros.forge.staged import stage_macs  # noqa: E402
 

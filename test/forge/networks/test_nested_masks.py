@@ -6,7 +6,6 @@ torch = pytest.importorskip('torch')
 
 from checks import CASES, CLASSES, seeded_net  # noqa: E402
 
-from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.networks import NetworkSpec, build  # noqa: E402
 from anytime_dnn_ros.forge.networks.nested_slices import PrefixConv  # noqa: E402
 from anytime_dnn_ros.forge.staged import IMAGE, stage_macs  # noqa: E402

@@ -4,7 +4,6 @@ torch = pytest.importorskip('torch')
 
 from checks import CASES, CLASSES, seeded_net  # noqa: E402
 
-from anytime_dnn_ros.errors import ConfigurationError  # noqa: E402
 from anytime_dnn_ros.forge.networks import NetworkSpec, build  # noqa: E402
 from anytime_dnn_ros.forge.networks.nested_nets import LAYERS  # noqa: E402
 from anytime_dnn_ros.forge.staged import IMAGE, stage_macs  # noqa: E402

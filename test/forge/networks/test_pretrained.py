@@ -48,7 +48,7 @@ def test_a_negative_number_of_stages_is_refused_by_every_network(name):
 
 
 def test_named_cuts_and_a_number_of_stages_are_one_too_many():
-    with pytest.raises(ConfigurationError, match='--stages 2.*one of the two'):
+    with pytest.raises(ConfigurationError, match=r'--stages 2.*one of the two'):
         build(spec('residual', cuts=('stem',), stages=2))
 
 
