@@ -19,6 +19,7 @@ from anytime_dnn_ros.errors import EngineError, ImageError, MissingDependencyErr
 from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.frame_fit import ColorOrder
 from anytime_dnn_ros.planner import Goals, NextStage, StopReason, plan
+from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 from anytime_dnn_ros.timing.slowdown import SlowdownEstimator
@@ -129,6 +130,7 @@ class _Flight:
     frame: Frame
     started_s: float
     answer: Answer | None = None
+    judgement: Judgement | None = None
     token: CancelToken | None = None
     finished: bool = False
     answered: bool = False
@@ -291,7 +293,7 @@ class Runner:
             token = flight.token = self._path.engine.new_token()
         start_s = monotonic()
         try:
-            answer = self._path.run_stage(stage, token)
+            judgement = self._path.run_stage(stage, token)
         except StageCancelledError:
             cut_s = monotonic() - start_s
             flight.infer_s += cut_s
@@ -314,7 +316,7 @@ class Runner:
         last = stage + 1 == self._path.num_stages
         reason = plan(
             NextStage(
-                answer=answer,
+                answer=judgement.newest,
                 num_stages=self._path.num_stages,
                 time_left_s=flight.frame.due_s - end_s - self._publish_s,
                 expected_s=0.0 if last else self.expected_stage_s(stage + 1) * margin,
@@ -325,7 +327,7 @@ class Runner:
             if flight.finished:
                 return False
             is_first = flight.answer is None
-            flight.answer = answer
+            flight.judgement, flight.answer = judgement, judgement.answer
             if reason is StopReason.NONE:
                 try:
                     self._publish(flight, StopReason.NONE)
@@ -380,17 +382,17 @@ class Runner:
 
     def _publish(self, flight: _Flight, reason: StopReason) -> None:
         is_final = reason is not StopReason.NONE
-        if flight.answer is None or not (is_final or self.publish_intermediate):
+        judgement = flight.judgement
+        if judgement is None or not (is_final or self.publish_intermediate):
             return
-        frame, stage = flight.frame, flight.answer.stage
+        frame = flight.frame
         start_s = monotonic()
-        accuracy = self._path.expected_accuracy(stage)
-        has_next = stage < self._path.num_stages
-        after = self._path.expected_accuracy(stage + 1) if has_next else accuracy
+        accuracy = judgement.expected_accuracy
+        after = judgement.expected_later[0] if judgement.expected_later else accuracy
         self._sink.on_prediction(
             Prediction(
                 frame=frame,
-                answer=flight.answer,
+                answer=judgement.answer,
                 num_stages=self._path.num_stages,
                 is_final=is_final,
                 stop_reason=reason,

@@ -1,4 +1,4 @@
-"""The serving path: one image through the stages of a loaded ladder, one answer after each."""
+"""The serving path: one image through the stages of a loaded ladder, judged after each."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from anytime_dnn_ros.engines.base import CancelToken, Engine
 from anytime_dnn_ros.errors import EngineError
-from anytime_dnn_ros.ladder.answer import Answer, make_answer
+from anytime_dnn_ros.ladder.answer import make_answer
 from anytime_dnn_ros.ladder.bundle import Bundle
 from anytime_dnn_ros.ladder.combine import Combiner
 from anytime_dnn_ros.ladder.frame_fit import ColorOrder, fit_frame
+from anytime_dnn_ros.quality.judge import Judge, Judgement, Monotone
 from anytime_dnn_ros.timing.reference import ReferenceTimes, measure_reference_times
 
 # The camera most robots carry; the resize for a later stage is part of its reference time.
@@ -23,11 +24,13 @@ class ServingPath:
     Args:
         bundle: A checked bundle.
         engine: That bundle, loaded.
+        monotone: What keeps a later answer from being worse than an earlier one.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, monotone: Monotone = 'caching') -> None:
         self.bundle = bundle
         self.engine = engine
+        self._judge = Judge(bundle.quality, len(bundle.manifest.stages), monotone)
         self._combiner = Combiner(bundle.manifest.combine)
         self._image: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
         self._color_order: ColorOrder = 'rgb'
@@ -48,6 +51,7 @@ class ServingPath:
         self._image, self._color_order = image, color_order
         self._fitted.clear()
         self._combiner.reset()
+        self._judge.reset()
 
     def fit(self, stage: int) -> None:
         """Resizes the frame into the tensor that a stage reads, unless an earlier stage did.
@@ -61,7 +65,7 @@ class ServingPath:
         fit_frame(self._image, self._color_order, buffer, self.bundle.manifest.image)
         self._fitted.add(buffer.ctypes.data)
 
-    def run_stage(self, stage: int, token: CancelToken) -> Answer:
+    def run_stage(self, stage: int, token: CancelToken) -> Judgement:
         """Runs the next stage on the frame.
 
         Args:
@@ -69,7 +73,7 @@ class ServingPath:
             token: From the engine's `new_token`.
 
         Returns:
-            The combined answer of all stages so far.
+            What may be said now, from the combined answer of all stages so far.
 
         Raises:
             StageCancelledError: The token was cancelled.
@@ -86,7 +90,7 @@ class ServingPath:
                 f'stage {name!r} gave a number that is not finite; check the bundle with '
                 '`anytime-dnn inspect`'
             )
-        return answer
+        return self._judge.judge(answer)
 
     def expected_accuracy(self, stages_run: int) -> float:
         """Declared share of right answers after that many stages; NaN if none may be declared."""

@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_node_whatever_temperature_the_bundle_has(bundle
     for image, scores in zip(colours, stage_scores(warm, colours), strict=True):
         path.begin(image, 'rgb')
         for stage in range(3):
-            answer = path.run_stage(stage, path.engine.new_token())
+            answer = path.run_stage(stage, path.engine.new_token()).newest
             powers = np.exp(scores[stage] / 3)
             np.testing.assert_allclose(powers / powers.sum(), answer.probabilities, rtol=1e-4)
 

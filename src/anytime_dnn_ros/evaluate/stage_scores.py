@@ -82,7 +82,8 @@ def stage_scores(
         for i, frame in enumerate(frames):
             path.begin(frame, order)
             for stage in range(path.num_stages):
-                scores[i, stage] = path.run_stage(stage, engine.new_token()).probabilities
+                own = path.run_stage(stage, engine.new_token()).newest
+                scores[i, stage] = own.probabilities
             progress(i + 1, len(frames))
     np.maximum(scores, LEAST_PROBABILITY, out=scores)
     return np.log(scores, out=scores)
