@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,15 +103,31 @@ class ServingPath:
         accuracy = quality.stages[stages_run - 1].accuracy
         return float('nan') if accuracy is None else accuracy
 
-    def measure_reference_times(self) -> ReferenceTimes:
-        """Times each stage on a synthetic frame, with combination and later stages' resize."""
+    def measure_reference_times(
+        self,
+        runs: int = 20,
+        *,
+        budget_s: float = 2.0,
+        progress: Callable[[int, int], object] = lambda done, of: None,
+    ) -> ReferenceTimes:
+        """Times each stage on a synthetic frame, with combination and later stages' resize.
+
+        Args:
+            runs: As for `timing.reference.measure_reference_times`.
+            budget_s: Likewise.
+            progress: Called before each round, not timed, with how many are done and `runs`.
+        """
         image = np.random.default_rng(0).integers(0, 256, REFERENCE_FRAME_SHAPE, np.uint8)
+        done = count()
 
         def begin() -> None:
+            progress(next(done), runs)
             self.begin(image, 'bgr')
             self.fit(0)
 
         def run(stage: int) -> None:
             self.run_stage(stage, self.engine.new_token())
 
-        return measure_reference_times(run, self.num_stages, begin=begin)
+        return measure_reference_times(
+            run, self.num_stages, begin=begin, runs=runs, budget_s=budget_s
+        )

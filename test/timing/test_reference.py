@@ -1,5 +1,11 @@
-import numpy as np
+import math
+from collections import namedtuple
 
+import numpy as np
+import psutil
+import pytest
+
+from anytime_dnn_ros.timing import reference
 from anytime_dnn_ros.timing.reference import ReferenceTimes, measure_reference_times
 
 
@@ -23,3 +29,33 @@ def test_a_slow_ladder_is_measured_twice_whatever_the_budget():
     times = measure_reference_times(ran.append, 2, runs=10, budget_s=0.0)
     assert ran == [0, 1] * 2
     assert times.samples_s.shape == (2, 2)
+
+
+Cores = namedtuple('Cores', 'user nice system idle iowait guest')
+
+
+def measured_load(monkeypatch, *looks, least_s=0.0):
+    told = iter(looks)
+    monkeypatch.setattr(reference, 'LEAST_LOAD_S', least_s)
+    monkeypatch.setattr(psutil, 'cpu_times', lambda: next(told))
+    return measure_reference_times(lambda stage: None, 1, runs=2).cpu_percent
+
+
+def test_the_load_is_that_of_all_cores_while_it_measured(monkeypatch):
+    # Half of the 8 s between the looks were busy; guests are in the user time.
+    before, after = Cores(10, 0, 5, 80, 4, 2), Cores(13, 0, 6, 83, 5, 4)
+    assert measured_load(monkeypatch, before, after) == pytest.approx(50)
+
+
+def test_a_load_that_cannot_be_told_is_nan(monkeypatch):
+    before, after = Cores(10, 0, 5, 80, 4, 2), Cores(13, 0, 6, 83, 5, 4)
+    assert math.isnan(measured_load(monkeypatch, before, before)), 'no tick between'
+    assert math.isnan(measured_load(monkeypatch, before, after, least_s=1e9)), 'too short'
+    assert math.isnan(ReferenceTimes(np.ones((2, 1))).cpu_percent)
+
+    def refuse():
+        raise PermissionError
+
+    monkeypatch.setattr(reference, 'LEAST_LOAD_S', 0.0)
+    monkeypatch.setattr(psutil, 'cpu_times', refuse)
+    assert math.isnan(measure_reference_times(lambda stage: None, 1, runs=2).cpu_percent)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 from time import perf_counter
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
+
+# The kernel counts the time of its cores in ticks of 10 ms: a shorter look tells nothing.
+LEAST_LOAD_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -16,9 +21,12 @@ class ReferenceTimes:
 
     Attributes:
         samples_s: Seconds, float64 [runs, stages].
+        cpu_percent: Load of all cores while they were measured, the measuring itself included,
+            0..100 as the monitor's `SystemLoad.cpu_percent`; NaN = unknown.
     """
 
     samples_s: NDArray[np.float64]
+    cpu_percent: float = nan
 
     @property
     def median_s(self) -> NDArray[np.float64]:
@@ -54,6 +62,7 @@ def measure_reference_times(
         budget_s: No new round is begun after this many seconds; two rounds always run.
     """
     samples: list[list[float]] = []
+    cores_before = _core_seconds()
     begun = perf_counter()
     while len(samples) < runs and (len(samples) < 2 or perf_counter() - begun < budget_s):
         begin()
@@ -63,4 +72,24 @@ def measure_reference_times(
             run_stage(stage)
             row.append(perf_counter() - start)
         samples.append(row)
-    return ReferenceTimes(np.array(samples))
+    if perf_counter() - begun < LEAST_LOAD_S:
+        return ReferenceTimes(np.array(samples))
+    return ReferenceTimes(np.array(samples), _load_percent(cores_before, _core_seconds()))
+
+
+def _core_seconds() -> tuple[float, float]:
+    """Seconds of all cores since the start of the machine, in all and idle; NaN = not told."""
+    # Not psutil.cpu_percent(), which looks back to its last call, and that may be the monitor's.
+    try:
+        times = psutil.cpu_times()
+    except (OSError, psutil.Error):
+        return nan, nan
+    # The time of guests is in the user time already; a core that waits for a disk is free.
+    guests_s = getattr(times, 'guest', 0.0) + getattr(times, 'guest_nice', 0.0)
+    return sum(times) - guests_s, times.idle + getattr(times, 'iowait', 0.0)
+
+
+def _load_percent(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Load between two looks, 0..100; NaN where one failed or no tick lies between."""
+    total_s, idle_s = after[0] - before[0], after[1] - before[1]
+    return min(max(100 * (1 - idle_s / total_s), 0.0), 100.0) if total_s > 0 else nan
