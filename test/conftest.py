@@ -1,6 +1,14 @@
 import pytest
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _cache_of_its_own(tmp_path_factory):
+    """No test, nor any node that it starts, keeps stage times in the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
 @pytest.fixture(scope='module')
 def robot(tmp_path_factory):
     """A robot in a ROS domain of its own; its nodes end with the module's tests."""

@@ -47,7 +47,12 @@ from anytime_dnn_ros.nodes.program import run_nodes
 from anytime_dnn_ros.planner import Goals
 from anytime_dnn_ros.quality.exit_rules import choose_rule
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
-from anytime_dnn_ros.serving import ServingPath
+from anytime_dnn_ros.serving import REFERENCE_FRAME_SHAPE, ServingPath
+from anytime_dnn_ros.timing.profile_cache import (
+    cache_folder,
+    cached_reference_times,
+    profile_key,
+)
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 
 Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
@@ -187,7 +192,13 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         cv2.setNumThreads(1)
         engine = load_engine(self._bundle, self._values['engine'], self._values['threads'])
         self._path = ServingPath(self._bundle, engine)
-        self._reference = self._path.measure_reference_times()
+        warn = self.get_logger().warning
+        self._reference, kept = cached_reference_times(
+            self._path.measure_reference_times,
+            profile_key(self._bundle, engine.info(), REFERENCE_FRAME_SHAPE),
+            cache_folder(self._values['cache_dir'], warn),
+            say=warn,
+        )
         self._runner = Runner(self._path, self._reference, self)
         self._apply(self._values)
         self._health = NodeHealth(activated_s=monotonic())
@@ -199,7 +210,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         info = engine.info()
         self.get_logger().info(
             f'{self._bundle.manifest.name!r} on {info.library} {info.version}, {info.device}, '
-            f'{info.threads} thread(s); stages take {times} ms; active after '
+            f'{info.threads} thread(s); stages take {times} ms '
+            f'({"kept from an earlier start" if kept else "measured now"}); active after '
             f'{monotonic() - begun_s:.1f} s'
         )
 

@@ -38,6 +38,13 @@ ANYTIME_PARAMETERS = (
         when='configure',
     ),
     Parameter(
+        'cache_dir',
+        '',
+        'Folder that keeps the stage times of this machine between starts; empty: '
+        '$XDG_CACHE_HOME or ~/.cache, none: they are measured at each activate.',
+        when='activate',
+    ),
+    Parameter(
         'image_transport',
         'raw',
         'raw subscribes to image, compressed to image/compressed.',
