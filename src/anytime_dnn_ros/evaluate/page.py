@@ -19,7 +19,7 @@ from anytime_dnn_ros.evaluate.plots import (
     rule_figure,
 )
 
-PAGE = """<!doctype html>
+SHELL = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -39,7 +39,12 @@ footer {{ margin: 2.5rem 0 1rem; color: #52606d; font-size: .85rem }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{lead}</p>
-{ladders}
+{body}
+<footer>{versions}</footer>
+</body></html>
+"""
+
+BODY = """{ladders}
 <h2>Accuracy against cost</h2>
 <p>The answer of the newest finished exit. The cost is sequential: everything that was computed
 until that answer was out, also what a contract ladder computes twice.</p>
@@ -57,10 +62,7 @@ so much (temperature 1), and images answered right at some exit and wrong at a l
 <h2>Reliability</h2>
 <p>On the dashed line a confidence of 0.8 is right 8 times in 10. Below it the ladder claims too
 much. Bins with fewer than 0.5 % of the answers are left out.</p>
-{reliability}
-<footer>{versions}</footer>
-</body></html>
-"""
+{reliability}"""
 
 RULES_LEAD = (
     "Each image leaves at the exit where a rule of the bundle's quality data says its answer is "
@@ -76,35 +78,51 @@ def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
         versions: Of whatever made the figures, by name.
     """
     m = measurement
-    return PAGE.format(
-        title=escape(m.title),
-        lead=escape(
-            f'AUC is the mean accuracy over a budget of {m.macs.low / MMAC:.4g} to '
-            f'{m.macs.high / MMAC:.4g} MMAC ({m.macs_note}) and of {m.times_ms.low:.4g} to '
-            f'{m.times_ms.high:.3g} ms ({m.times_note}); a guess counts before the first '
-            'exit. By chance of the sample alone, an accuracy of '
-            f'{m.num_images} images is known to about ±{m.margin:.1%} (95 %). '
-            f'{m.timing_note}'
-        ),
-        ladders=_table(_ladder_rows(m)),
-        curves=_svg(curve_figure(m.ladders, m.title, m.macs, m.times_ms)),
+    lead = (
+        f'AUC is the mean accuracy over a budget of {m.macs.low / MMAC:.4g} to '
+        f'{m.macs.high / MMAC:.4g} MMAC ({m.macs_note}) and of {m.times_ms.low:.4g} to '
+        f'{m.times_ms.high:.3g} ms ({m.times_note}); a guess counts before the first '
+        'exit. By chance of the sample alone, an accuracy of '
+        f'{m.num_images} images is known to about ±{m.margin:.1%} (95 %). '
+        f'{m.timing_note}'
+    )
+    body = BODY.format(
+        ladders=html_table(_ladder_rows(m)),
+        curves=inline_svg(curve_figure(m.ladders, m.title, m.macs, m.times_ms)),
         exits=''.join(
             f'<h3>{escape(ladder.name)}</h3><p>{escape(_origin(ladder))}</p>'
-            f'{_table(_exit_rows(ladder))}'
+            f'{html_table(_exit_rows(ladder))}'
             for ladder in m.ladders
         ),
         rules=''.join(
             f'<h2>Exit rules: {escape(ladder.name)}</h2><p>{RULES_LEAD}</p>'
-            f'{_svg(rule_figure(ladder))}'
+            f'{inline_svg(rule_figure(ladder))}'
             for ladder in m.ladders
             if ladder.exit_rules
         ),
-        monotone=_svg(monotone_figure(m.ladders)),
-        violations=_table(_violation_rows(m.ladders)),
+        monotone=inline_svg(monotone_figure(m.ladders)),
+        violations=html_table(_violation_rows(m.ladders)),
         reliability=''.join(
-            f'<h3>{escape(ladder.name)}</h3>{_svg(reliability_figure(ladder))}'
+            f'<h3>{escape(ladder.name)}</h3>{inline_svg(reliability_figure(ladder))}'
             for ladder in m.ladders
         ),
+    )
+    return page_of(m.title, lead, body, versions)
+
+
+def page_of(title: str, lead: str, body: str, versions: Mapping[str, str]) -> str:
+    """A page of ours around its own part.
+
+    Args:
+        title: Plain text.
+        lead: Plain text.
+        body: HTML.
+        versions: Of whatever made the figures, by name.
+    """
+    return SHELL.format(
+        title=escape(title),
+        lead=escape(lead),
+        body=body,
         versions=escape(' · '.join(f'{k} {v}' for k, v in versions.items())),
     )
 
@@ -184,7 +202,8 @@ def _violation_rows(ladders: Sequence[LadderCurve]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
+def html_table(rows: Sequence[tuple[str, ...]]) -> str:
+    """A table of plain texts, the first row its head."""
     head, *body = rows
     # A column of numbers is read from its right end.
     numbers = [all(_is_number(row[i]) for row in body) for i in range(len(head))]
@@ -206,6 +225,7 @@ def _is_number(text: str) -> bool:
     return text == '-' or text.replace('.', '', 1).isdigit()
 
 
-def _svg(figure: Figure) -> str:
+def inline_svg(figure: Figure) -> str:
+    """The figure as a part of a page."""
     text = rendered(figure, 'svg').decode('utf-8')
     return text[text.index('<svg') :]

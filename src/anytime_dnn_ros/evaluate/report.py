@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 from pathlib import Path
 
-import cv2
-import matplotlib as mpl
-import numpy as np
-import onnxruntime
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import anytime_dnn_ros
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.curve import Budget, LadderCurve
 from anytime_dnn_ros.evaluate.labelled import add_data_options, read_test, read_validation
@@ -26,6 +19,7 @@ from anytime_dnn_ros.evaluate.monotone import FALLS
 from anytime_dnn_ros.evaluate.page import html_page
 from anytime_dnn_ros.evaluate.plots import MMAC, curve_figure, rendered
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
+from anytime_dnn_ros.evaluate.versions import versions
 from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
 
@@ -106,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps(figures(measurement), indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(args.json, f'{text}\n'.encode())
     if args.html:
-        write_whole(args.html, html_page(measurement, _versions()).encode())
+        write_whole(args.html, html_page(measurement, versions()).encode())
     if args.plot:
         m = measurement
         figure = curve_figure(m.ladders, m.title, m.macs, m.times_ms)
@@ -156,15 +150,3 @@ def _table(title: str, heads: tuple[str, ...]) -> Table:
     for i, head in enumerate(heads):
         table.add_column(head, justify='right' if i else 'left')
     return table
-
-
-def _versions() -> dict[str, str]:
-    return {
-        'anytime_dnn_ros': anytime_dnn_ros.__version__,
-        'python': platform.python_version(),
-        'onnxruntime': onnxruntime.__version__,
-        'numpy': np.__version__,
-        'opencv': cv2.__version__,
-        'matplotlib': mpl.__version__,
-        'machine': f'{platform.machine()}, {os.cpu_count()} cores',
-    }
