@@ -37,6 +37,7 @@ from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
 from anytime_dnn_ros.msg import FrameReport, PerformanceProfile
 from anytime_dnn_ros.nodes.messages import image_message
+from anytime_dnn_ros.planner import Planner
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
 from anytime_dnn_ros.serving import ServingPath
 
@@ -128,7 +129,8 @@ def measure_runner(bundle: Bundle, frames: int) -> dict[str, float]:
     engine = load_engine(bundle)
     path = ServingPath(bundle, engine)
     sink = FinalSink()
-    runner = Runner(path, path.measure_reference_times(), sink)
+    planner = Planner(path.measure_reference_times(), [s.macs for s in bundle.manifest.stages])
+    runner = Runner(path, planner, sink)
     runner.start()
     image = picture(480, 640)
     bare_s, run_s, fit_s = [], [], []

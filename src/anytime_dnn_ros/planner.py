@@ -1,13 +1,33 @@
-"""Go on, or stop, and why."""
+"""Go on, or stop, and why.
+
+A policy knows no clock and draws no lots: every time comes as an argument, so that a recorded run
+gives the same decisions whenever it is played again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from math import inf, isnan
+from typing import Protocol
 
-from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.manifest import ExitRule
 from anytime_dnn_ros.quality.exit_rules import leaves
+from anytime_dnn_ros.quality.judge import Judgement
+from anytime_dnn_ros.timing.load import LoadSignal
+from anytime_dnn_ros.timing.margin import AdaptiveBound
+from anytime_dnn_ros.timing.reference import ReferenceTimes
+from anytime_dnn_ros.timing.slowdown import StageTimes
+
+# What stands in until publishing and the timer's lateness have been seen.
+FIRST_PUBLISH_GUESS_S = 0.001
+# A stage that the timer can cut is begun where it fits in this share of cases; one that was begun
+# on the frame before, where it fits in the smaller share: a ladder that stops now here, now there
+# has a restless age.
+WORTH_BEGINNING, WORTH_REPEATING = 0.2, 0.1
+# How far one frame whose declared accuracy is off the target moves the price of compute.
+PRICE_STEP = 0.02
 
 
 class StopReason(IntEnum):
@@ -29,46 +49,213 @@ class Goals:
     """What the user asks of the planner.
 
     Attributes:
-        confidence_target: Stop once an answer is this confident, 0..1; 0 turns it off.
         miss_rate_target: Accepted share of frames whose deadline is missed, 0..1.
+        confidence_target: Stop once an answer is this confident, 0..1; 0 turns it off.
         exit_rule: Stop once this rule of the bundle finds an answer good enough; None turns it
             off.
+        compute_price: How much expected accuracy a whole ladder's compute has to bring, 0..1;
+            stages that bring less for their share of it are not run (the cost k of McGill and
+            Perona, "Deciding how to decide", ICML 2017).
+        accuracy_target: Run only what keeps the mean declared accuracy at this, 0..1: the price
+            of compute is then found by the planner; 0 turns it off.
+        yield_to_newer: Stop after the first stage as soon as a newer frame waits.
     """
 
-    confidence_target: float = 0.0
     miss_rate_target: float = 0.01
+    confidence_target: float = 0.0
     exit_rule: ExitRule | None = None
+    compute_price: float = 0.0
+    accuracy_target: float = 0.0
+    yield_to_newer: bool = False
 
 
 @dataclass(frozen=True)
-class NextStage:
-    """What the planner knows when a stage has answered.
+class Situation:
+    """What a policy knows when it has to decide.
 
     Attributes:
-        answer: The newest one.
-        time_left_s: Until the deadline, less the time publishing takes; seconds.
-        expected_s: Reference time of the next stage times slowdown and margin; seconds.
+        stage: Stages that have run on this frame; 0 before the first.
+        time_left_s: Until the deadline, seconds.
+        judgement: Of the answer after `stage`; None before the first.
+        newer_waits: Whether a newer frame is in the slot.
     """
 
-    answer: Answer
+    stage: int
     num_stages: int
     time_left_s: float
-    expected_s: float
+    judgement: Judgement | None
+    newer_waits: bool = False
 
 
-def plan(state: NextStage, goals: Goals) -> StopReason:
-    """Whether to start the next stage.
+class Policy(Protocol):
+    """Decides for one frame after the other; one caller at a time."""
 
-    Returns:
-        `StopReason.NONE` to go on, else why to stop.
+    @property
+    def slowdown(self) -> float:
+        """Present over reference stage time; NaN for a policy that has no such estimate."""
+
+    @property
+    def margin(self) -> float:
+        """Safety factor on the expected time of one stage; NaN likewise."""
+
+    def plan(self, situation: Situation) -> StopReason:
+        """`StopReason.NONE` to start the next stage, else why to stop. Stage 0: a frame begins."""
+
+    def lead_s(self) -> float:
+        """How long before the deadline the timer publishes what there is; -inf = no timer."""
+
+    def observe_stage(self, stage: int, took_s: float, *, finished: bool) -> None:
+        """Takes the time of a stage (0-based); one that was cut took at least that long."""
+
+    def observe_publish(self, took_s: float, *, by_timer: bool) -> None:
+        """Takes the time from the decision, or from the timer's instant, to the answer out."""
+
+    def observe_frame(self, *, missed: bool, expected_accuracy: float) -> None:
+        """Takes what became of a frame; the declared accuracy may be NaN."""
+
+    def observe_load(self, load: LoadSignal | None) -> None:
+        """Takes the monitor's word; None: it is silent."""
+
+
+class Planner:
+    """The policy of this package: a miss rate that the user sets, and the most accuracy within.
+
+    A stage that fits before the deadline in all but a share `miss_rate_target` of cases is begun,
+    and the timer waits as long as it can. One that is less sure is begun too if the engine can
+    cut it, but then the timer publishes the earlier answer early enough for its own lateness,
+    again exceeded in that share of cases only. Both bounds are distribution-free.
+
+    Args:
+        reference: Stage times on this machine.
+        macs: Of each stage alone.
+        goals: May be replaced at any time.
+        can_cut: Whether the engine can stop inside a stage.
+        threads: Of the engine.
+        publish_guess_s: Seconds that publishing may take, until some have been seen.
     """
-    answer = state.answer
-    if answer.stage >= state.num_stages:
-        return StopReason.FINISHED
-    if 0 < goals.confidence_target <= answer.confidence:
-        return StopReason.CONFIDENT
-    if goals.exit_rule and leaves(goals.exit_rule, answer.stage - 1, answer.probabilities):
-        return StopReason.CONFIDENT
-    if state.expected_s > state.time_left_s:
-        return StopReason.DEADLINE
-    return StopReason.NONE
+
+    def __init__(
+        self,
+        reference: ReferenceTimes,
+        macs: Iterable[float],
+        goals: Goals | None = None,
+        *,
+        can_cut: bool = True,
+        threads: int = 1,
+        publish_guess_s: float = FIRST_PUBLISH_GUESS_S,
+    ) -> None:
+        self.goals = goals or Goals()
+        self.times = StageTimes(reference, threads)
+        self._macs = [float(m) for m in macs]
+        self._can_cut = can_cut
+        self._publish = AdaptiveBound([publish_guess_s])
+        self._timer = AdaptiveBound([publish_guess_s])
+        self._is_sure = True
+        # Stages that the frame before was allowed to begin.
+        self._begun = 0
+        self._begun_before = 0
+        self._price = 0.0
+
+    @property
+    def slowdown(self) -> float:
+        """Present over reference stage time."""
+        return self.times.slowdown
+
+    @property
+    def margin(self) -> float:
+        """Safety factor on the expected time of one stage."""
+        return self.times.margin(1, self.goals.miss_rate_target)
+
+    @property
+    def price(self) -> float:
+        """Expected accuracy that a whole ladder's compute has to bring, as it is now."""
+        return self._price if self.goals.accuracy_target else self.goals.compute_price
+
+    def plan(self, situation: Situation) -> StopReason:
+        """Whether to start the next stage; see `Policy`."""
+        stage, goals, judgement = situation.stage, self.goals, situation.judgement
+        if judgement is None or stage == 0:
+            self._begin_frame(situation)
+            return StopReason.NONE
+        if stage >= situation.num_stages:
+            return StopReason.FINISHED
+        newest = judgement.newest
+        if 0 < goals.confidence_target <= judgement.answer.confidence:
+            return StopReason.CONFIDENT
+        if goals.exit_rule and leaves(goals.exit_rule, stage - 1, newest.probabilities):
+            return StopReason.CONFIDENT
+        if goals.yield_to_newer and situation.newer_waits:
+            return StopReason.PREEMPTED
+        return self._go_on(situation, judgement)
+
+    def lead_s(self) -> float:
+        """How long before the deadline the timer publishes; see `Policy`."""
+        if self._is_sure:
+            return self._timer.median()
+        return self._timer.bound(self.goals.miss_rate_target)
+
+    def observe_stage(self, stage: int, took_s: float, *, finished: bool) -> None:
+        """Takes the time of a stage; see `Policy`."""
+        observe = self.times.observe if finished else self.times.observe_cut
+        observe(stage, took_s, self.goals.miss_rate_target)
+
+    def observe_publish(self, took_s: float, *, by_timer: bool) -> None:
+        """Takes the time from decision or instant to the answer out; see `Policy`."""
+        bound = self._timer if by_timer else self._publish
+        bound.observe(took_s, self.goals.miss_rate_target)
+
+    def observe_frame(self, *, missed: bool, expected_accuracy: float) -> None:
+        """Moves the price of compute towards the accuracy target; see `Policy`."""
+        if self.goals.accuracy_target and not isnan(expected_accuracy):
+            surplus = expected_accuracy - self.goals.accuracy_target
+            self._price = min(1.0, max(0.0, self._price + PRICE_STEP * surplus))
+
+    def observe_load(self, load: LoadSignal | None) -> None:
+        """Takes the monitor's word; see `Policy`."""
+        self.times.observe_load(load)
+
+    def _begin_frame(self, situation: Situation) -> None:
+        self.times.begin_frame()
+        self._begun_before, self._begun = self._begun, 0
+        self._is_sure = self._is_safe(0, 0, situation.time_left_s)
+
+    def _is_safe(self, first: int, last: int, time_left_s: float) -> bool:
+        """Whether a path and its publishing fit in all but the accepted share of cases."""
+        target = self.goals.miss_rate_target
+        needed_s = self.times.expected_s(first, last) * self.times.margin(last - first + 1, target)
+        return needed_s + self._publish.bound(target) <= time_left_s
+
+    def _share_fitting(self, first: int, last: int, time_left_s: float) -> float:
+        """How likely the stages first..last are done before the deadline asks for an answer."""
+        if self._is_safe(first, last, time_left_s):
+            return 1.0
+        if not self._can_cut:
+            return 0.0
+        cut_s = time_left_s - self._timer.bound(self.goals.miss_rate_target)
+        share = self.times.share_fitting(first, last, cut_s)
+        worth = WORTH_REPEATING if last < self._begun_before else WORTH_BEGINNING
+        return share if share >= worth else 0.0
+
+    def _go_on(self, situation: Situation, judgement: Judgement) -> StopReason:
+        """Whether a path to any later stage is worth its cost, all of it together."""
+        stage, left_s = situation.stage, situation.time_left_s
+        whole = sum(self._macs)
+        fits = False
+        best = -inf
+        for last in range(stage, situation.num_stages):
+            share = self._share_fitting(stage, last, left_s)
+            if not share:
+                break
+            fits = True
+            gain = judgement.expected_later[last - stage] - judgement.expected_accuracy
+            # Nothing is known of the gain: the later answer is taken for the better one.
+            gain = 1.0 if isnan(gain) else gain
+            cost = sum(self._macs[stage : last + 1]) / whole
+            best = max(best, share * gain - self.price * cost)
+        if not fits:
+            return StopReason.DEADLINE
+        if best <= 0:
+            return StopReason.NO_GAIN
+        self._begun = stage + 1
+        self._is_sure = self._is_safe(stage, stage, left_s)
+        return StopReason.NONE

@@ -6,8 +6,8 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import isnan
+from dataclasses import dataclass, field, replace
+from math import inf, isnan, nan
 from time import monotonic
 from typing import Any, Protocol
 
@@ -18,15 +18,11 @@ from anytime_dnn_ros.engines.base import CancelToken, StageCancelledError
 from anytime_dnn_ros.errors import EngineError, ImageError, MissingDependencyError
 from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.frame_fit import ColorOrder
-from anytime_dnn_ros.planner import Goals, NextStage, StopReason, plan
+from anytime_dnn_ros.planner import Policy, Situation, StopReason
+from anytime_dnn_ros.quality.forecast import Forecaster
 from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.serving import ServingPath
-from anytime_dnn_ros.timing.reference import ReferenceTimes
-from anytime_dnn_ros.timing.slowdown import SlowdownEstimator
-
-# Share by which one observation moves the running estimate of what publishing takes.
-PUBLISH_SMOOTHING = 0.1
-FIRST_PUBLISH_GUESS_S = 0.001
+from anytime_dnn_ros.timing.load import LoadSignal
 
 
 @dataclass(frozen=True)
@@ -58,27 +54,42 @@ class Prediction:
     """An answer on its way to the user; times in seconds."""
 
     frame: Frame
-    answer: Answer
+    judgement: Judgement
     num_stages: int
     is_final: bool
     stop_reason: StopReason
-    expected_accuracy: float
-    expected_gain: float
+    budget_s: float
     elapsed_s: float
     age_s: float
     slack_s: float
 
+    @property
+    def answer(self) -> Answer:
+        """What the ladder says; stage 0 is a forecast."""
+        return self.judgement.answer
+
+    @property
+    def expected_gain(self) -> float:
+        """What the next stage should add to the expected accuracy; NaN if unknown."""
+        later = self.judgement.expected_later
+        return later[0] - self.judgement.expected_accuracy if later else 0.0
+
 
 @dataclass(frozen=True)
 class FrameSummary:
-    """What became of one frame; times in seconds."""
+    """What became of one frame; times in seconds.
+
+    Attributes:
+        cut_to_result_s: From the instant at which timer or `stop` ended the frame until its
+            answer was out; NaN where the worker ended it.
+    """
 
     frame: Frame
     image: NDArray[np.uint8]
     color_order: ColorOrder
-    answer: Answer
-    stages_run: int
+    judgement: Judgement
     stop_reason: StopReason
+    budget_s: float
     queue_s: float
     preprocess_s: float
     infer_s: float
@@ -86,9 +97,20 @@ class FrameSummary:
     total_s: float
     age_s: float
     slack_s: float
+    cut_to_result_s: float
     deadline_missed: bool
     slowdown: float
     margin: float
+
+    @property
+    def answer(self) -> Answer:
+        """The final one; stage 0 is a forecast."""
+        return self.judgement.answer
+
+    @property
+    def stages_run(self) -> int:
+        """Stages that the answer comes from."""
+        return self.answer.stage
 
 
 class Sink(Protocol):
@@ -110,10 +132,15 @@ class Sink(Protocol):
 
 @dataclass
 class Counters:
-    """Frames since the runner was made."""
+    """Frames since the runner was made.
+
+    Attributes:
+        forecast: Answered, but only by what earlier frames said: no stage was done in time.
+    """
 
     received: int = 0
     answered: int = 0
+    forecast: int = 0
     missed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
@@ -125,11 +152,17 @@ class Counters:
 
 @dataclass
 class _Flight:
-    """The frame being served."""
+    """The frame being served.
+
+    Attributes:
+        due_s: When the answer is due; may come nearer while the frame is served.
+        armed_s: Since when the timer can have known its present instant.
+    """
 
     frame: Frame
     started_s: float
-    answer: Answer | None = None
+    due_s: float
+    armed_s: float
     judgement: Judgement | None = None
     token: CancelToken | None = None
     finished: bool = False
@@ -139,6 +172,12 @@ class _Flight:
     infer_s: float = 0.0
     publish_s: float = 0.0
     finished_s: float = 0.0
+    cut_to_result_s: float = nan
+
+    @property
+    def budget_s(self) -> float:
+        """The deadline as it is now."""
+        return self.frame.budget_s + self.due_s - self.frame.due_s
 
 
 class Runner:
@@ -146,9 +185,8 @@ class Runner:
 
     Args:
         path: The loaded ladder.
-        reference: Its stage times on this machine.
+        policy: Decides after each stage; called by one thread at a time.
         sink: Where results go.
-        goals: What the planner is asked for; may be replaced at any time.
         max_frame_age_s: Frames older than this when their turn comes are dropped.
         publish_intermediate: Whether answers that are not final go to the sink.
     """
@@ -156,28 +194,27 @@ class Runner:
     def __init__(
         self,
         path: ServingPath,
-        reference: ReferenceTimes,
+        policy: Policy,
         sink: Sink,
         *,
-        goals: Goals | None = None,
         max_frame_age_s: float = 1.0,
         publish_intermediate: bool = True,
     ) -> None:
-        self.goals = goals or Goals()
         self.max_frame_age_s = max_frame_age_s
         self.publish_intermediate = publish_intermediate
         self.counters = Counters()
-        self.slowdown = SlowdownEstimator(reference.ratios)
         self._path = path
-        self._reference_s = [float(t) for t in reference.median_s]
+        self._policy = policy
         self._sink = sink
-        self._publish_s = FIRST_PUBLISH_GUESS_S
+        self._forecaster = Forecaster()
         self._stopping = False
         self._slot: Frame | None = None
         self._slot_filled = threading.Condition()
         self._flight: _Flight | None = None
-        # Guards the flight and the order of what is published.
+        # Guards the flight, the policy and the order of what is published.
         self._flight_changed = threading.Condition()
+        # The instant that the timer waits for.
+        self._timer_s = inf
         self._threads = [
             threading.Thread(target=self._work, name='anytime-worker', daemon=True),
             threading.Thread(target=self._keep_deadlines, name='anytime-deadline', daemon=True),
@@ -195,7 +232,7 @@ class Runner:
             self._slot_filled.notify_all()
         with self._flight_changed:
             if self._flight is not None:
-                self._finish_early(self._flight, StopReason.CANCELLED)
+                self._finish_early(self._flight, StopReason.CANCELLED, monotonic())
             self._flight_changed.notify_all()
         for thread in self._threads:
             if thread.is_alive():
@@ -221,9 +258,27 @@ class Runner:
         self.counters.dropped[kind] += 1
         self._sink.on_fault(kind, message)
 
-    def expected_stage_s(self, stage: int) -> float:
-        """Time that stage `stage` (0-based) is expected to take now, without margin; seconds."""
-        return self._reference_s[stage] * self.slowdown.slowdown
+    def shorten(self, budget_s: float) -> None:
+        """Brings the deadline of the frame in flight and of the one that waits nearer.
+
+        Args:
+            budget_s: As `Frame.budget_s`; a longer one than a frame has changes nothing.
+        """
+        with self._slot_filled:
+            waiting = self._slot
+            if waiting is not None and budget_s < waiting.budget_s:
+                due_s = waiting.due_s + budget_s - waiting.budget_s
+                self._slot = replace(waiting, budget_s=budget_s, due_s=due_s)
+        with self._flight_changed:
+            flight = self._flight
+            if flight is not None and not flight.finished and budget_s < flight.budget_s:
+                flight.due_s += budget_s - flight.budget_s
+                self._arm(flight, monotonic())
+
+    def observe_load(self, load: LoadSignal | None) -> None:
+        """Takes the monitor's word; None: it is silent."""
+        with self._flight_changed:
+            self._policy.observe_load(load)
 
     def _work(self) -> None:
         while True:
@@ -232,48 +287,45 @@ class Runner:
                 if self._stopping or self._slot is None:
                     return
                 frame, self._slot = self._slot, None
+                now_s = monotonic()
+                flight = _Flight(frame, started_s=now_s, due_s=frame.due_s, armed_s=now_s)
+                # Together with the slot: who shortens deadlines finds the frame in one of them.
+                with self._flight_changed:
+                    self._flight = flight
             try:
-                self._serve(frame)
+                self._serve(flight)
             except ImageError as error:
-                self.drop(error.kind, str(error))
+                self._refuse(flight, error.kind, str(error))
             except EngineError as error:
-                self.drop('engine_error', str(error))
+                self._refuse(flight, 'engine_error', str(error))
             except MissingDependencyError as error:
-                self.drop('missing_dependency', str(error))
+                self._refuse(flight, 'missing_dependency', str(error))
             except Exception:  # noqa: BLE001 - the worker must outlive any one frame
-                self.drop('internal_error', traceback.format_exc())
+                self._refuse(flight, 'internal_error', traceback.format_exc())
             finally:
                 with self._flight_changed:
                     self._flight = None
 
-    def _serve(self, frame: Frame) -> None:
-        flight = _Flight(frame, started_s=monotonic())
-        age_s = frame.age_at_receipt_s + flight.started_s - frame.received_s
-        waited_s = flight.started_s - frame.received_s
-        # The age is NaN where the stamp says nothing; the wait is always known.
-        if age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s:
-            old = '' if isnan(age_s) else f'was {age_s:.3f} s old and '
-            self.drop(
-                'stale',
-                f'when its turn came the frame {old}had waited {waited_s:.3f} s, more than the '
-                f'{self.max_frame_age_s:.3f} s of '
-                'max_frame_age_ms: lower deadline_ms, so that frames wait less, or raise it',
-            )
+    def _refuse(self, flight: _Flight, kind: str, message: str) -> None:
+        with self._flight_changed:
+            flight.finished = True
+        if flight.answered:
+            # By a forecast, meanwhile.
+            self._sink.on_fault(kind, message)
+        else:
+            self.drop(kind, message)
+
+    def _serve(self, flight: _Flight) -> None:
+        if not self._begin(flight):
             return
-        image, color_order = frame.decode()
+        image, color_order = flight.frame.decode()
         self._path.begin(image, color_order)
         self._path.fit(0)
         flight.preprocess_s = monotonic() - flight.started_s
-        with self._flight_changed:
-            if self._stopping:
-                self.counters.dropped['cancelled'] += 1
-                return
-            self._flight = flight
-        margin = self.slowdown.margin(self.goals.miss_rate_target)
         for stage in range(self._path.num_stages):
-            if not self._run_stage(flight, stage, margin):
+            if not self._run_stage(flight, stage):
                 break
-        if flight.answer is None:
+        if flight.judgement is None:
             # Only a stop cuts the mandatory first stage: nobody is there to be told.
             self.counters.dropped['cancelled'] += 1
             return
@@ -281,26 +333,50 @@ class Runner:
             # Its answer could not be published; it was counted where that failed.
             return
         try:
-            self._sink.on_frame(self._summary(flight, image, color_order, margin))
+            self._sink.on_frame(self._summary(flight, image, color_order))
         except Exception:  # noqa: BLE001 - the frame is answered; its report is not worth a thread
             self._sink.on_fault('internal_error', traceback.format_exc())
 
-    def _run_stage(self, flight: _Flight, stage: int, margin: float) -> bool:
+    def _begin(self, flight: _Flight) -> bool:
+        """Whether the frame is to be served; one too old is dropped and gets a forecast."""
+        frame, now_s = flight.frame, flight.started_s
+        waited_s = now_s - frame.received_s
+        age_s = frame.age_at_receipt_s + waited_s
+        # The age is NaN where the stamp says nothing; the wait is always known.
+        if not (age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s):
+            with self._flight_changed:
+                left_s = flight.due_s - now_s
+                self._policy.plan(Situation(0, self._path.num_stages, left_s, None))
+                self._arm(flight, now_s)
+            return True
+        with self._flight_changed:
+            flight.finished = True
+            flight.judgement = self._forecast(frame)
+            self._publish(flight, StopReason.STALE)
+        old = '' if isnan(age_s) else f'was {age_s:.3f} s old and '
+        self.drop(
+            'stale',
+            f'when its turn came the frame {old}had waited {waited_s:.3f} s, more than the '
+            f'{self.max_frame_age_s:.3f} s of '
+            'max_frame_age_ms: lower deadline_ms, so that frames wait less, or raise it',
+        )
+        return False
+
+    def _run_stage(self, flight: _Flight, stage: int) -> bool:
         """Runs one stage and publishes its answer; True if the next one is to follow."""
         with self._flight_changed:
-            if flight.finished:
+            # A forecast is no reason to leave the first stage out: the next one comes from it.
+            if flight.finished and (stage or self._stopping):
                 return False
             token = flight.token = self._path.engine.new_token()
         start_s = monotonic()
         try:
             judgement = self._path.run_stage(stage, token)
         except StageCancelledError:
-            cut_s = monotonic() - start_s
-            flight.infer_s += cut_s
-            self.slowdown.observe_at_least(cut_s / self._reference_s[stage])
+            self._observe(flight, stage, monotonic() - start_s, finished=False)
             return False
         except Exception as error:
-            if flight.answer is None:
+            if flight.judgement is None:
                 raise
             # The stages before have answered: that answer stands, and the fault is told.
             if isinstance(error, EngineError):
@@ -308,125 +384,158 @@ class Runner:
             else:
                 self._sink.on_fault('internal_error', traceback.format_exc())
             with self._flight_changed:
-                self._finish_early(flight, StopReason.CANCELLED)
+                self._finish_early(flight, StopReason.CANCELLED, monotonic())
             return False
         end_s = monotonic()
-        flight.infer_s += end_s - start_s
-        self.slowdown.observe((end_s - start_s) / self._reference_s[stage])
-        last = stage + 1 == self._path.num_stages
-        reason = plan(
-            NextStage(
-                answer=judgement.newest,
-                num_stages=self._path.num_stages,
-                time_left_s=flight.frame.due_s - end_s - self._publish_s,
-                expected_s=0.0 if last else self.expected_stage_s(stage + 1) * margin,
-            ),
-            self.goals,
-        )
+        self._observe(flight, stage, end_s - start_s, finished=True)
         with self._flight_changed:
             if flight.finished:
+                if stage == 0:
+                    self._forecaster.observe(judgement, flight.frame.received_s)
                 return False
-            is_first = flight.answer is None
-            flight.judgement, flight.answer = judgement, judgement.answer
-            if reason is StopReason.NONE:
-                try:
-                    self._publish(flight, StopReason.NONE)
-                except Exception:  # noqa: BLE001 - the next stage or the final answer may get out
-                    self._sink.on_fault('internal_error', traceback.format_exc())
-                if is_first:
-                    # The timer starts with the first answer; later ones do not move the deadline.
-                    self._flight_changed.notify_all()
-                return True
-            self._finish(flight, reason)
-            return False
+            flight.judgement = judgement
+            reason = self._policy.plan(
+                Situation(
+                    stage=stage + 1,
+                    num_stages=self._path.num_stages,
+                    time_left_s=flight.due_s - end_s,
+                    judgement=judgement,
+                    newer_waits=self._slot is not None,
+                )
+            )
+            if reason is not StopReason.NONE:
+                self._finish(flight, reason)
+                self._policy.observe_publish(flight.finished_s - end_s, by_timer=False)
+                return False
+            try:
+                self._publish(flight, StopReason.NONE)
+            except Exception:  # noqa: BLE001 - the next stage or the final answer may get out
+                self._sink.on_fault('internal_error', traceback.format_exc())
+            self._arm(flight, monotonic())
+            return True
+
+    def _observe(self, flight: _Flight, stage: int, took_s: float, *, finished: bool) -> None:
+        with self._flight_changed:
+            flight.infer_s += took_s
+            self._policy.observe_stage(stage, took_s, finished=finished)
+
+    def _arm(self, flight: _Flight, now_s: float) -> None:
+        """The timer's instant may have moved; it is woken only to wait less."""
+        flight.armed_s = now_s
+        if self._instant_s(flight) < self._timer_s:
+            self._flight_changed.notify_all()
+
+    def _instant_s(self, flight: _Flight | None) -> float:
+        """When the timer has to publish what there is; inf where it has nothing to do."""
+        if flight is None or flight.finished:
+            return inf
+        if flight.judgement is None and not self._forecaster.has_answer:
+            return inf
+        return flight.due_s - self._policy.lead_s()
 
     def _keep_deadlines(self) -> None:
         """Publishes the best answer so far when the deadline comes while a stage still runs."""
         with self._flight_changed:
             while not self._stopping:
                 flight = self._flight
-                if flight is None or flight.finished or flight.answer is None:
-                    self._flight_changed.wait()
+                instant_s = self._instant_s(flight)
+                left_s = instant_s - monotonic()
+                if flight is not None and left_s <= 0:
+                    self._finish_early(flight, StopReason.DEADLINE, instant_s)
                     continue
-                left_s = flight.frame.due_s - self._publish_s - monotonic()
-                if left_s > 0:
-                    self._flight_changed.wait(left_s)
-                else:
-                    self._finish_early(flight, StopReason.DEADLINE)
+                self._timer_s = instant_s
+                self._flight_changed.wait(None if left_s == inf else left_s)
 
-    def _finish_early(self, flight: _Flight, reason: StopReason) -> None:
-        """Ends a flight from outside the worker. The first stage is mandatory except at a stop."""
+    def _finish_early(self, flight: _Flight, reason: StopReason, instant_s: float) -> None:
+        """Ends a flight from outside the worker.
+
+        The first stage is mandatory except at a stop: until it is done, a forecast answers.
+        `instant_s` is when this was to happen.
+        """
         if flight.finished:
             return
         flight.finished = True
+        may_cancel = flight.judgement is not None or self._stopping
         try:
-            if flight.answer is not None:
+            if flight.judgement is None and not self._stopping:
+                flight.judgement = self._forecast(flight.frame)
+                reason = StopReason.FORECAST
+            if flight.judgement is not None:
                 self._finish(flight, reason)
+                # An instant that was past when it was set is no lateness of the timer.
+                flight.cut_to_result_s = flight.finished_s - max(instant_s, flight.armed_s)
+                self._policy.observe_publish(flight.cut_to_result_s, by_timer=True)
         except Exception:  # noqa: BLE001 - timer, worker and stop must outlive any one frame
             self.drop('internal_error', traceback.format_exc())
         finally:
             # Only now: the worker sums the frame up as soon as its stage is cancelled.
-            if flight.token is not None:
+            if flight.token is not None and may_cancel:
                 flight.token.cancel()
 
+    def _forecast(self, frame: Frame) -> Judgement | None:
+        return self._forecaster.forecast(frame.received_s, self._path.num_stages)
+
     def _finish(self, flight: _Flight, reason: StopReason) -> None:
+        assert flight.judgement is not None
         flight.finished = True
         flight.stop_reason = reason
+        is_forecast = reason is StopReason.FORECAST
         try:
             self._publish(flight, reason)
             flight.answered = True
             self.counters.answered += 1
+            self.counters.forecast += is_forecast
         finally:
             flight.finished_s = monotonic()
-            self.counters.missed += flight.finished_s > flight.frame.due_s
+            missed = flight.finished_s > flight.due_s
+            self.counters.missed += missed
+            expected = flight.judgement.expected_accuracy
+            self._policy.observe_frame(missed=missed, expected_accuracy=expected)
+            if not is_forecast:
+                self._forecaster.observe(flight.judgement, flight.frame.received_s)
 
     def _publish(self, flight: _Flight, reason: StopReason) -> None:
         is_final = reason is not StopReason.NONE
-        judgement = flight.judgement
-        if judgement is None or not (is_final or self.publish_intermediate):
+        if flight.judgement is None or not (is_final or self.publish_intermediate):
             return
         frame = flight.frame
         start_s = monotonic()
-        accuracy = judgement.expected_accuracy
-        after = judgement.expected_later[0] if judgement.expected_later else accuracy
         self._sink.on_prediction(
             Prediction(
                 frame=frame,
-                answer=judgement.answer,
+                judgement=flight.judgement,
                 num_stages=self._path.num_stages,
                 is_final=is_final,
                 stop_reason=reason,
-                expected_accuracy=accuracy,
-                expected_gain=after - accuracy,
+                budget_s=flight.budget_s,
                 elapsed_s=start_s - frame.received_s,
                 age_s=frame.age_at_receipt_s + start_s - frame.received_s,
-                slack_s=frame.due_s - start_s,
+                slack_s=flight.due_s - start_s,
             )
         )
-        took_s = monotonic() - start_s
-        flight.publish_s += took_s
-        self._publish_s += PUBLISH_SMOOTHING * (took_s - self._publish_s)
+        flight.publish_s += monotonic() - start_s
 
     def _summary(
-        self, flight: _Flight, image: NDArray[np.uint8], color_order: ColorOrder, margin: float
+        self, flight: _Flight, image: NDArray[np.uint8], color_order: ColorOrder
     ) -> FrameSummary:
         frame = flight.frame
-        assert flight.answer is not None
+        assert flight.judgement is not None
         return FrameSummary(
             frame=frame,
             image=image,
             color_order=color_order,
-            answer=flight.answer,
-            stages_run=flight.answer.stage,
+            judgement=flight.judgement,
             stop_reason=flight.stop_reason,
+            budget_s=flight.budget_s,
             queue_s=flight.started_s - frame.received_s,
             preprocess_s=flight.preprocess_s,
             infer_s=flight.infer_s,
             publish_s=flight.publish_s,
             total_s=flight.finished_s - frame.received_s,
             age_s=frame.age_at_receipt_s + flight.finished_s - frame.received_s,
-            slack_s=frame.due_s - flight.finished_s,
-            deadline_missed=flight.finished_s > frame.due_s,
-            slowdown=self.slowdown.slowdown,
-            margin=margin,
+            slack_s=flight.due_s - flight.finished_s,
+            cut_to_result_s=flight.cut_to_result_s,
+            deadline_missed=flight.finished_s > flight.due_s,
+            slowdown=self._policy.slowdown,
+            margin=self._policy.margin,
         )

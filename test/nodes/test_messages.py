@@ -16,13 +16,16 @@ from anytime_dnn_ros.nodes.messages import (
     report_message,
 )
 from anytime_dnn_ros.planner import StopReason
-from anytime_dnn_ros.runner import Counters, Frame, FrameSummary, Prediction, Runner
+from anytime_dnn_ros.quality.judge import Judgement
+from anytime_dnn_ros.runner import Counters, Frame, FrameSummary, Prediction
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.reference import ReferenceTimes
+from anytime_dnn_ros.timing.slowdown import StageTimes
 from ladders import LABELS, make_ladder
 
 HEADER = Header(frame_id='camera')
 ANSWER = Answer(2, np.array([0.2, 0.7, 0.1], np.float32), 0.7)
+JUDGEMENT = Judgement(ANSWER, ANSWER, 0.6, (math.nan,), (1, 0))
 FRAME = Frame(
     seq=41,
     decode=lambda: None,
@@ -34,12 +37,11 @@ FRAME = Frame(
 )
 PREDICTION = Prediction(
     frame=FRAME,
-    answer=ANSWER,
+    judgement=JUDGEMENT,
     num_stages=3,
     is_final=True,
     stop_reason=StopReason.DEADLINE,
-    expected_accuracy=0.6,
-    expected_gain=math.nan,
+    budget_s=0.1,
     elapsed_s=0.05,
     age_s=0.06,
     slack_s=0.04,
@@ -54,6 +56,7 @@ def test_a_prediction_keeps_the_header_and_turns_seconds_into_milliseconds():
     assert [s.score for s in msg.scores] == pytest.approx([0.7, 0.2])
     assert (msg.confidence, msg.expected_accuracy) == pytest.approx((0.7, 0.6))
     assert math.isnan(msg.expected_gain)
+    assert list(msg.label_set) == [1, 0]
     times = (msg.elapsed_ms, msg.age_ms, msg.deadline_ms, msg.slack_ms)
     assert times == pytest.approx((50, 60, 100, 40))
 
@@ -72,8 +75,7 @@ def test_a_report_is_in_milliseconds_and_counts_frames():
         frame=FRAME,
         image=np.zeros((1, 1, 3), np.uint8),
         color_order='rgb',
-        answer=ANSWER,
-        stages_run=2,
+        judgement=JUDGEMENT,
         stop_reason=StopReason.DEADLINE,
         queue_s=0.001,
         preprocess_s=0.002,
@@ -82,6 +84,8 @@ def test_a_report_is_in_milliseconds_and_counts_frames():
         total_s=0.01,
         age_s=0.02,
         slack_s=-0.03,
+        cut_to_result_s=math.nan,
+        budget_s=0.1,
         deadline_missed=True,
         slowdown=1.5,
         margin=1.25,
@@ -103,10 +107,11 @@ def test_the_profile_adds_up_expected_times_under_the_present_slowdown(tmp_path)
     bundle = make_ladder(tmp_path / 'colours')
     path = ServingPath(bundle, load_engine(bundle))
     reference = ReferenceTimes(np.array([[0.001, 0.002, 0.003]] * 4))
-    runner = Runner(path, reference, sink=None)
+    times = StageTimes(reference)
     for _ in range(100):
-        runner.slowdown.observe(2.0)
-    msg = profile_message('colours', path, reference, runner, HEADER.stamp)
+        times.begin_frame()
+        times.observe(0, 0.002, 0.01)
+    msg = profile_message('colours', path, reference, times, HEADER.stamp)
     assert (msg.model, msg.engine) == ('colours', 'onnxruntime')
     assert [s.name for s in msg.stages] == ['exit1', 'exit2', 'exit3']
     assert [s.reference_time_ms for s in msg.stages] == pytest.approx([1, 2, 3])

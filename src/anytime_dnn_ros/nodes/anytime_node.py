@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
 import cv2
@@ -44,16 +45,18 @@ from anytime_dnn_ros.nodes.messages import (
 )
 from anytime_dnn_ros.nodes.parameters import WHEN_WORDS, Values, declare, validate
 from anytime_dnn_ros.nodes.program import run_nodes
-from anytime_dnn_ros.planner import Goals
+from anytime_dnn_ros.planner import Goals, Planner
 from anytime_dnn_ros.quality.exit_rules import choose_rule
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
 from anytime_dnn_ros.serving import REFERENCE_FRAME_SHAPE, ServingPath
+from anytime_dnn_ros.timing.load import LoadSignal, OwnShare
 from anytime_dnn_ros.timing.profile_cache import (
     cache_folder,
     cached_reference_times,
     profile_key,
 )
 from anytime_dnn_ros.timing.reference import ReferenceTimes
+from anytime_dnn_ros.timing.slowdown import UNKNOWN_REGIME
 
 Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
 
@@ -61,7 +64,6 @@ WARN_PERIOD_S = 10.0
 # The monitor publishes a load profile once a second; after this silence its regime is no longer
 # believed.
 LOAD_TIMEOUT_S = 3.0
-UNKNOWN_REGIME = 0
 # Parameters that an active node cannot take over.
 LATER = ('configure', 'activate')
 BUDGET_MS = next(p for p in ANYTIME_PARAMETERS if p.name == 'deadline_ms')
@@ -127,6 +129,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._active_things: list[tuple[Callable[[Any], Any], Any]] = []
         self._camera: CameraSubscription | None = None
         self._runner: Runner | None = None
+        self._planner: Planner | None = None
         self._path: ServingPath | None = None
         super().__init__('anytime_node', **kwargs)
         self.fault = ''
@@ -136,6 +139,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._labels: tuple[str, ...] = ()
         self._reference: ReferenceTimes | None = None
         self._judge = StampJudge(1.0)
+        self._regime = UNKNOWN_REGIME
+        self._own_share = OwnShare(monotonic(), process_time())
         self._health = NodeHealth()
         self._warned_s: dict[str, float] = {}
         self._budget = self._new_budget()
@@ -199,7 +204,15 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             cache_folder(self._values['cache_dir'], warn),
             say=warn,
         )
-        self._runner = Runner(self._path, self._reference, self)
+        self._planner = Planner(
+            self._reference,
+            [stage.macs for stage in self._bundle.manifest.stages],
+            can_cut=engine.info().can_cancel,
+            threads=engine.info().threads,
+        )
+        self._runner = Runner(self._path, self._planner, self)
+        self._own_share = OwnShare(monotonic(), process_time())
+        self._regime = UNKNOWN_REGIME
         self._apply(self._values)
         self._health = NodeHealth(activated_s=monotonic())
         self._budget = self._new_budget()
@@ -242,7 +255,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             self._camera = None
         if self._runner is not None:
             self._runner.stop()
-            self._runner = None
+            self._runner = self._planner = None
         if self._path is not None:
             self._path.engine.close()
             self._path = None
@@ -348,12 +361,23 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
 
     def _on_load(self, msg: SystemLoad) -> None:
         self._health.cpu_percent = msg.cpu_percent
+        if self._runner is None:
+            return
+        self._runner.observe_load(
+            LoadSignal(
+                regime=self._regime,
+                cpu_percent=msg.cpu_percent,
+                own_cores=self._own_share.cores(monotonic(), process_time()),
+                num_cores=len(msg.cpu_percent_per_core) or os.cpu_count() or 1,
+                freq_ratio=msg.cpu_freq_ratio,
+                throttled=msg.throttled,
+            )
+        )
 
     def _on_load_profile(self, msg: LoadProfile) -> None:
         self._health.last_load_s = monotonic()
         self._health.regime_name = msg.regime_name
-        if self._runner is not None:
-            self._runner.slowdown.set_regime(msg.regime)
+        self._regime = msg.regime
 
     # Outgoing: the runner's sink
 
@@ -384,12 +408,12 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             self.get_logger().warning(f'{kind}: {message}')
 
     def _publish_profile(self) -> None:
-        if self._runner is None or self._path is None or self._reference is None:
+        if self._planner is None or self._path is None or self._reference is None:
             return
         stamp = self.get_clock().now().to_msg()
         name = self._path.bundle.manifest.name
         self._profile.publish(
-            profile_message(name, self._path, self._reference, self._runner, stamp)
+            profile_message(name, self._path, self._reference, self._planner.times, stamp)
         )
 
     def _new_diagnostics_timer(self) -> Any:
@@ -397,7 +421,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
 
     def _publish_diagnostics(self) -> None:
         if self._runner is not None and self._health.load_is_lost(LOAD_TIMEOUT_S):
-            self._runner.slowdown.set_regime(UNKNOWN_REGIME)
+            self._runner.observe_load(None)
         if self._camera is not None:
             self._health.camera_reliability = self._camera.reliability
         status = anytime_status(
@@ -405,7 +429,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             self._runner.counters if self._runner else None,
             fault=self.fault,
             load_timeout_s=LOAD_TIMEOUT_S,
-            slowdown=self._runner.slowdown.slowdown if self._runner else None,
+            slowdown=self._planner.slowdown if self._planner else None,
             engine=self._path.engine.info() if self._path else None,
         )
         status.name = f'{self.get_fully_qualified_name()}: inference'
@@ -441,9 +465,9 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         exit_rule = self._exit_rule(values) if self._runner else None
         self._judge.max_age_s = 1e-3 * values['max_frame_age_ms']
         self._budget.parameter_ms = values['deadline_ms']
-        if self._runner is None:
+        if self._runner is None or self._planner is None:
             return
-        self._runner.goals = Goals(
+        self._planner.goals = Goals(
             confidence_target=values['confidence_target'],
             miss_rate_target=values['miss_rate_target'],
             exit_rule=exit_rule,

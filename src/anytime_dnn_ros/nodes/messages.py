@@ -17,9 +17,10 @@ from anytime_dnn_ros.msg import (
     PerformanceProfile,
     StageProfile,
 )
-from anytime_dnn_ros.runner import Counters, FrameSummary, Prediction, Runner
+from anytime_dnn_ros.runner import Counters, FrameSummary, Prediction
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.reference import ReferenceTimes
+from anytime_dnn_ros.timing.slowdown import StageTimes
 
 
 def prediction_message(
@@ -38,11 +39,12 @@ def prediction_message(
             for index, score in top_classes(prediction.answer, top_k)
         ],
         confidence=prediction.answer.confidence,
-        expected_accuracy=prediction.expected_accuracy,
+        label_set=prediction.judgement.label_set,
+        expected_accuracy=prediction.judgement.expected_accuracy,
         expected_gain=prediction.expected_gain,
         elapsed_ms=1e3 * prediction.elapsed_s,
         age_ms=1e3 * prediction.age_s,
-        deadline_ms=1e3 * prediction.frame.budget_s,
+        deadline_ms=1e3 * prediction.budget_s,
         slack_ms=1e3 * prediction.slack_s,
     )
 
@@ -58,7 +60,7 @@ def report_message(summary: FrameSummary, counters: Counters) -> FrameReport:
         publish_ms=1e3 * summary.publish_s,
         total_ms=1e3 * summary.total_s,
         age_ms=1e3 * summary.age_s,
-        deadline_ms=1e3 * summary.frame.budget_s,
+        deadline_ms=1e3 * summary.budget_s,
         slack_ms=1e3 * summary.slack_s,
         stages_run=summary.stages_run,
         deadline_missed=summary.deadline_missed,
@@ -72,14 +74,14 @@ def report_message(summary: FrameSummary, counters: Counters) -> FrameReport:
 
 
 def profile_message(
-    model: str, path: ServingPath, reference: ReferenceTimes, runner: Runner, stamp: Any
+    model: str, path: ServingPath, reference: ReferenceTimes, times: StageTimes, stamp: Any
 ) -> PerformanceProfile:
     """Quality against time of each stage, under the present slowdown."""
     message = PerformanceProfile(model=model, engine=path.engine.info().library)
     message.header.stamp = stamp
     cumulative_ms = 0.0
     for index, stage in enumerate(path.bundle.manifest.stages):
-        expected_ms = 1e3 * runner.expected_stage_s(index)
+        expected_ms = 1e3 * times.expected_s(index, index)
         cumulative_ms += expected_ms
         message.stages.append(
             StageProfile(
@@ -88,7 +90,7 @@ def profile_message(
                 macs=float(stage.macs),
                 expected_time_ms=expected_ms,
                 reference_time_ms=1e3 * float(reference.median_s[index]),
-                time_p99_ms=1e3 * float(reference.p99_s[index]) * runner.slowdown.slowdown,
+                time_p99_ms=1e3 * float(reference.p99_s[index]) * times.slowdown,
                 cumulative_time_ms=cumulative_ms,
                 expected_accuracy=path.expected_accuracy(index + 1),
             )

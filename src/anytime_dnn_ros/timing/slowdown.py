@@ -1,82 +1,140 @@
-"""How much slower than its reference a stage runs now, and how far off that guess may be."""
+"""How long the coming stages take now: reference times, a slowdown, and how far off it may be."""
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from anytime_dnn_ros.timing.load import LoadSignal, predicted_slowdown
+from anytime_dnn_ros.timing.margin import MOST_PER_CASE, WINDOW, AdaptiveBound
+from anytime_dnn_ros.timing.reference import ReferenceTimes
 
-# An observation moves the estimate by this share: a step of load is 90 % learnt in ten stages.
-SMOOTHING = 0.2
-# Residuals kept per regime: two may exceed the margin at a miss rate of 1 %.
-WINDOW = 256
+# An observation moves the estimate by this share, or by more where it is so much slower than
+# expected: a load that comes is 90 % learnt in five stages, one that goes in ten.
+SMOOTHING, SURPRISE, SURPRISED_SMOOTHING = 0.2, 1.2, 0.5
+UNKNOWN_REGIME = 0
 
 
 @dataclass
 class _Regime:
-    slowdown: float
-    residuals: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    """What one load regime has taught.
 
-
-class SlowdownEstimator:
-    """Running estimate of observed over reference time, one per load regime.
-
-    The margin is the order statistic of the last residuals (observed over predicted), so it
-    assumes no distribution.
-
-    Args:
-        noise: Ratios seen while the reference times were measured; they stand in until a regime
-            has residuals of its own.
+    Attributes:
+        factor: Observed over reference time over what the load predicts.
+        margins: For paths of 1, 2, ... stages: observed over expected time of the whole path.
     """
 
-    def __init__(self, noise: NDArray[np.float64]) -> None:
-        self._noise = [float(ratio) for ratio in noise[-WINDOW:]]
-        self._regimes: dict[int, _Regime] = {}
-        self._current = self._new_regime(1.0)
-        self._regimes[0] = self._current
+    factor: float
+    margins: list[AdaptiveBound]
+
+    def copy(self) -> _Regime:
+        return _Regime(self.factor, [margin.copy() for margin in self.margins])
+
+
+class StageTimes:
+    """Expected time of stages and paths of stages, with bounds, one memory per load regime.
+
+    The slowdown is what the load predicts times a factor that is learnt: a load that the monitor
+    tells of is answered before a stage has suffered from it, and a prediction that is always
+    wrong by as much is put right. The margin of a path is counted on whole paths: stages that
+    follow each other do not all meet their worst case at once.
+
+    Args:
+        reference: Stage times on this machine.
+        threads: Of the engine.
+    """
+
+    def __init__(self, reference: ReferenceTimes, threads: int = 1) -> None:
+        self._reference_s = [float(t) for t in reference.median_s]
+        self._threads = threads
+        self._predicted = 1.0
+        self._current = _Regime(1.0, _reference_margins(reference))
+        self._regimes = {UNKNOWN_REGIME: self._current}
+        # Times of this frame's stages so far, and what was expected of each as it began.
+        self._observed_s: list[float] = []
+        self._expected_s: list[float] = []
 
     @property
     def slowdown(self) -> float:
-        """Observed over reference time, now; 1 is the machine as it was when it was measured."""
-        return self._current.slowdown
+        """Expected over reference time, now; 1 is the machine as it was when it was measured."""
+        return self._predicted * self._current.factor
 
-    def set_regime(self, regime: int) -> None:
-        """The monitor reports another load regime; its own history is taken up again.
+    def observe_load(self, load: LoadSignal | None) -> None:
+        """Takes the monitor's word, or its silence, upon which nothing is expected to change."""
+        unknown = self._regimes[UNKNOWN_REGIME]
+        if load is None:
+            if self._current is not unknown or self._predicted != 1.0:
+                # The factor takes over what the monitor explained until now.
+                unknown = self._regimes[UNKNOWN_REGIME] = self._current.copy()
+                unknown.factor = self.slowdown
+            self._current, self._predicted = unknown, 1.0
+            return
+        predicted = predicted_slowdown(load, self._threads)
+        if load.regime not in self._regimes:
+            new = self._regimes[load.regime] = self._current.copy()
+            if self._current is unknown:
+                # Until now the factor had to explain the load too.
+                new.factor = self.slowdown / predicted
+        self._current, self._predicted = self._regimes[load.regime], predicted
+
+    def begin_frame(self) -> None:
+        """The next stage observed is the first of a frame."""
+        self._observed_s.clear()
+        self._expected_s.clear()
+
+    def expected_s(self, first: int, last: int) -> float:
+        """Expected time of the stages first..last (0-based, both included), seconds."""
+        return sum(self._reference_s[first : last + 1]) * self.slowdown
+
+    def margin(self, length: int, target: float) -> float:
+        """The factor on the expected time of so many stages, exceeded in a share `target`."""
+        return max(1.0, self._current.margins[length - 1].bound(target))
+
+    def share_fitting(self, first: int, last: int, time_s: float) -> float:
+        """How likely the stages first..last take at most `time_s`, 0..1."""
+        margin = self._current.margins[last - first]
+        return margin.share_within(time_s / self.expected_s(first, last))
+
+    def observe(self, stage: int, took_s: float, target: float) -> None:
+        """Takes the time of a stage that has finished.
 
         Args:
-            regime: The number in `LoadProfile.regime`. A new one starts from the present estimate.
+            stage: 0-based; the stages of a frame come in order.
+            took_s: Seconds.
+            target: Share of cases in which a bound may be exceeded.
         """
-        if regime not in self._regimes:
-            self._regimes[regime] = self._new_regime(self._current.slowdown)
-        self._current = self._regimes[regime]
-
-    def observe(self, ratio: float) -> None:
-        """Takes one stage's observed over reference time."""
+        self._observed_s.append(took_s)
+        self._expected_s.append(self.expected_s(stage, stage))
         regime = self._current
-        regime.residuals.append(ratio / regime.slowdown)
-        regime.slowdown += SMOOTHING * (ratio - regime.slowdown)
+        for length in range(1, len(self._observed_s) + 1):
+            ratio = sum(self._observed_s[-length:]) / sum(self._expected_s[-length:])
+            regime.margins[length - 1].observe(ratio, target)
+        self._learn(took_s / self._expected_s[-1])
 
-    def observe_at_least(self, ratio: float) -> None:
-        """Takes a lower bound: a stage that was cancelled had run this long already."""
-        if ratio > self._current.slowdown:
-            self.observe(ratio)
+    def observe_cut(self, stage: int, took_s: float, target: float) -> None:
+        """Takes a lower bound: a stage that was cut had run this long already."""
+        if took_s > self.expected_s(stage, stage):
+            self.observe(stage, took_s, target)
 
-    def margin(self, miss_rate_target: float) -> float:
-        """The factor on the expected time that is exceeded in a share `miss_rate_target` of cases.
+    def _learn(self, ratio: float) -> None:
+        share = SURPRISED_SMOOTHING if ratio > SURPRISE else SMOOTHING
+        # A single stage that a stopped process or a page fault held up is no load.
+        self._current.factor *= 1 + share * (min(ratio, MOST_PER_CASE) - 1)
 
-        The ⌈(W+1)(1-ε)⌉-th smallest of the last W residuals; never below 1.
 
-        Args:
-            miss_rate_target: ε, 0..1.
-        """
-        residuals = sorted(self._current.residuals)
-        rank = math.ceil((len(residuals) + 1) * (1 - miss_rate_target))
-        return max(1.0, residuals[min(rank, len(residuals)) - 1])
+def _reference_margins(reference: ReferenceTimes) -> list[AdaptiveBound]:
+    """The machine's noise as it was measured, for paths of every length."""
+    samples_s, median_s = reference.samples_s[-WINDOW:], reference.median_s
+    count = samples_s.shape[1]
+    margins = []
+    for length in range(1, count + 1):
+        ratios: list[float] = []
+        for first in range(count - length + 1):
+            path = slice(first, first + length)
+            ratios += _as_floats(samples_s[:, path].sum(1) / median_s[path].sum())
+        margins.append(AdaptiveBound(ratios))
+    return margins
 
-    def _new_regime(self, slowdown: float) -> _Regime:
-        regime = _Regime(slowdown)
-        regime.residuals.extend(self._noise or [1.0])
-        return regime
+
+def _as_floats(values: Sequence[float]) -> list[float]:
+    return [float(value) for value in values]

@@ -1,0 +1,80 @@
+"""A bound that is exceeded in a wanted share of cases, whatever the distribution."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Iterable
+
+# Values kept: two of them may exceed the bound at a target of 1 %.
+WINDOW = 256
+# How far one exceedance moves the level. At a target of 1 % it takes the bound to the largest
+# value of the window, and a hundred cases without one lead back.
+ADAPTATION = 0.01
+# One value counts at most as this many times the present bound: a process that was stopped for
+# seconds says nothing about the next frame.
+MOST_PER_CASE = 4.0
+
+
+class AdaptiveBound:
+    """The order statistic of the last values, at a level that follows the exceedances.
+
+    Conformal prediction gives the ⌈(W+1)(1-ε)⌉-th smallest of W values the coverage 1-ε if they
+    can be exchanged; on a robot they cannot, so ε is adapted online, ε ← ε + γ(ε* - exceeded)
+    (Gibbs and Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021).
+    ε never rises over the target ε*; where it falls below 0, the bound leaves the window: it
+    doubles with every γ.
+
+    Args:
+        values: What stands in until enough has been observed; at least one, all positive.
+    """
+
+    def __init__(self, values: Iterable[float]) -> None:
+        self._recent = deque(values, maxlen=WINDOW)
+        self._sorted = sorted(self._recent)
+        # How far ε lies below the target; the target may change at any time.
+        self._below_target = 0.0
+
+    def bound(self, target: float) -> float:
+        """The value that the next case exceeds in a share `target` of cases.
+
+        Args:
+            target: ε*, 0..1.
+        """
+        level = target - self._below_target
+        count = len(self._sorted)
+        rank = math.ceil((count + 1) * (1 - max(level, 0.0)))
+        if level >= 0:
+            return self._sorted[min(rank, count) - 1]
+        return self._sorted[-1] * math.pow(2.0, -level / ADAPTATION)
+
+    def median(self) -> float:
+        """The middle value."""
+        return self._sorted[len(self._sorted) // 2]
+
+    def share_within(self, limit: float) -> float:
+        """Share of the values that are at most `limit`, 0..1."""
+        return bisect_right(self._sorted, limit) / len(self._sorted)
+
+    def observe(self, value: float, target: float) -> None:
+        """Takes one case.
+
+        Args:
+            value: Positive.
+            target: ε*, 0..1.
+        """
+        bound = self.bound(target)
+        self._below_target += ADAPTATION * ((value > bound) - target)
+        self._below_target = max(0.0, self._below_target)
+        value = min(value, MOST_PER_CASE * bound)
+        if len(self._recent) == WINDOW:
+            del self._sorted[bisect_left(self._sorted, self._recent[0])]
+        self._recent.append(value)
+        insort(self._sorted, value)
+
+    def copy(self) -> AdaptiveBound:
+        """One with the same values, to go its own way from here."""
+        twin = AdaptiveBound(self._recent)
+        twin._below_target = self._below_target
+        return twin
