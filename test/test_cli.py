@@ -23,7 +23,7 @@ def test_help_lists_every_command(capsys):
         assert command.summary in ' '.join(printed.split())
 
 
-@pytest.mark.parametrize('name', ['demo', 'inspect', 'doctor'])
+@pytest.mark.parametrize('name', ['demo', 'profile', 'inspect', 'doctor'])
 def test_each_command_has_help_and_json(name, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([name, '--help'])

@@ -337,7 +337,7 @@ def test_whatever_times_depend_on_is_in_the_key(bundle, key, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ('lines', 'model'),
     [
-        ('processor\t: 0\nmodel\t\t: 85\nmodel name\t: Fast CPU\n' * 4, 'model name Fast CPU'),
+        ('processor\t: 0\nmodel\t\t: 85\nmodel name\t: Fast CPU\n' * 4, 'Fast CPU'),
         (
             'CPU implementer\t: 0x41\nCPU part\t: 0xd42\n',
             'CPU implementer 0x41, CPU part 0xd42',

@@ -56,6 +56,9 @@ COMMANDS = {
     'report': Command(
         'anytime_dnn_ros.evaluate.report', 'accuracy of bundles against cost and time', 'forge'
     ),
+    'profile': Command(
+        'anytime_dnn_ros.evaluate.profile', 'how long each stage takes on this machine', 'demo'
+    ),
     'inspect': Command('anytime_dnn_ros.cli.inspection', 'show and check a ladder bundle'),
     'doctor': Command('anytime_dnn_ros.cli.doctor', 'say what this machine lacks for the nodes'),
 }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -234,13 +235,11 @@ def _doubt(kept: ReferenceTimes, now: ReferenceTimes) -> str:
 
 def _cpu_model() -> str:
     """The processor in the kernel's words; ARM gives numbers, of each kind of core."""
-    words = ('model name', 'Model', 'CPU implementer', 'CPU part')
     try:
-        lines = CPU_INFO.read_text(encoding='utf-8', errors='replace').splitlines()
+        text = CPU_INFO.read_text(encoding='utf-8', errors='replace')
     except OSError:
-        lines = []
-    pairs = (line.partition(':') for line in lines)
-    named = {
-        f'{word.strip()} {value.strip()}' for word, _, value in pairs if word.strip() in words
-    }
-    return ', '.join(sorted(named)) or platform.machine()
+        text = ''
+    names = re.findall(r'^(?:model name|Model)\s*: (.+)$', text, re.MULTILINE)
+    parts = re.findall(r'^CPU (?:implementer|part)\s*: .+$', text, re.MULTILINE)
+    words = {' '.join(line.replace(':', '').split()) for line in names + parts}
+    return ', '.join(sorted(words)) or platform.machine()
