@@ -14,7 +14,8 @@ from anytime_dnn_ros.ladder.answer import make_answer
 from anytime_dnn_ros.ladder.bundle import Bundle
 from anytime_dnn_ros.ladder.combine import Combiner
 from anytime_dnn_ros.ladder.frame_fit import ColorOrder, fit_frame
-from anytime_dnn_ros.quality.judge import Judge, Judgement, Monotone
+from anytime_dnn_ros.ladder.profile import Monotone
+from anytime_dnn_ros.quality.judge import DEFAULT_MONOTONE, Judge, Judgement
 from anytime_dnn_ros.timing.reference import ReferenceTimes, measure_reference_times
 
 # The camera most robots carry; the resize for a later stage is part of its reference time.
@@ -30,7 +31,9 @@ class ServingPath:
         monotone: What keeps a later answer from being worse than an earlier one.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, monotone: Monotone = 'caching') -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, monotone: Monotone = DEFAULT_MONOTONE
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self._judge = Judge(bundle.quality, len(bundle.manifest.stages), monotone)
@@ -96,12 +99,8 @@ class ServingPath:
         return self._judge.judge(answer)
 
     def expected_accuracy(self, stages_run: int) -> float:
-        """Declared share of right answers after that many stages; NaN if none may be declared."""
-        quality = self.bundle.quality
-        if quality is None or not quality.held_out or not stages_run:
-            return float('nan')
-        accuracy = quality.stages[stages_run - 1].accuracy
-        return float('nan') if accuracy is None else accuracy
+        """Share of right answers published after so many stages; NaN if none may be declared."""
+        return self._judge.accuracy(stages_run - 1) if stages_run else float('nan')
 
     def measure_reference_times(
         self,

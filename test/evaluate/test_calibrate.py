@@ -98,8 +98,8 @@ def test_temperatures_bring_confidence_to_accuracy(bundle, tints):
 def test_the_note_and_what_was_done_stand_in_the_data(bundle, tints):
     quality = calibrate(bundle, tints, 'a note').quality
     assert quality.data == (
-        'tints/validation: 150 images for temperatures and exit rules, 150 others for '
-        'accuracies; a note'
+        'tints/validation: 150 images for temperatures, exit rules and label sets, 150 others for '
+        'accuracies and profiles; a note'
     )
     assert quality.held_out
     assert not calibrate(bundle, tints, held_out=False).quality.held_out

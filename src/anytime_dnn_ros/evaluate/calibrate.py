@@ -17,6 +17,7 @@ from rich.table import Table
 from anytime_dnn_ros.datasets import Images
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.calibration import Calibration, calibrate
+from anytime_dnn_ros.evaluate.judged import percent
 from anytime_dnn_ros.evaluate.labelled import add_data_options, read_validation
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
@@ -30,6 +31,7 @@ from anytime_dnn_ros.ladder.bundle import (
     write_bundle,
 )
 from anytime_dnn_ros.ladder.manifest import Quality, quality_to_json
+from anytime_dnn_ros.quality.label_sets import DEFAULT_COVERAGE
 
 CHOSEN_BY_THEM = (
     'these images also chose the epoch of the weights, which flatters the accuracies a little'
@@ -50,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--seen',
         action='store_true',
         help='the ladder was trained on these images too: write accuracies, do not declare them',
+    )
+    parser.add_argument(
+        '--coverage',
+        type=float,
+        metavar='SHARE',
+        help='share of label sets that hold the true class after the last stage, 0..1 (default '
+        f'{DEFAULT_COVERAGE:g}; more where the likeliest class alone is right as often)',
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
 
@@ -73,10 +82,14 @@ def run(args: argparse.Namespace) -> int:
             images,
             _early_stop_note(bundle),
             held_out=not args.seen,
+            coverage=args.coverage,
             progress=lambda done, of: progress(bundle.manifest.name, done, of),
         )
     written = _write(bundle, calibration.quality, args.out).path
     console.print(_table(calibration))
+    console.print(_guard_table(calibration))
+    if calibration.note:
+        console.print(calibration.note, soft_wrap=True)
     console.print(f'{written / QUALITY_FILE}: {calibration.quality.data}', soft_wrap=True)
     if args.json:
         text = json.dumps(figures(bundle, calibration), indent=2, ensure_ascii=False)
@@ -121,6 +134,8 @@ def figures(bundle: Bundle, calibration: Calibration) -> dict[str, Any]:
         'images_counted': calibration.num_counted,
         'stages': [asdict(stage) for stage in calibration.stages],
         'exit_rules': [asdict(rule) for rule in quality.exit_rules],
+        'label_coverage': list(quality.label_coverage),
+        'guards': [asdict(guard) for guard in calibration.guards],
     }
 
 
@@ -173,4 +188,30 @@ def _table(calibration: Calibration) -> Table:
             f'{s.ece:.4f}',
             f'{s.ece_calibrated:.4f}',
         )
+    return table
+
+
+def _guard_table(calibration: Calibration) -> Table:
+    table = Table(
+        box=SIMPLE,
+        title_justify='left',
+        title='guards, on the images counted on: what is published, what is declared of it, and '
+        'label sets',
+    )
+    heads = ('guard', 'stage', 'accuracy %', 'declared %', 'ECE', 'coverage %', 'classes', 'r→w %')
+    for i, head in enumerate(heads):
+        table.add_column(head, justify='right' if i > 1 else 'left')
+    for guard in calibration.guards:
+        for stage, e in zip(calibration.stages, guard.exits, strict=True):
+            first = stage is calibration.stages[0]
+            table.add_row(
+                guard.monotone if first else '',
+                stage.name,
+                f'{100 * e.accuracy:.2f}',
+                percent(e.declared_accuracy),
+                f'{e.ece:.4f}',
+                percent(e.coverage),
+                '-' if e.label_set_size is None else f'{e.label_set_size:.2f}',
+                percent(guard.monotone_violations['right_then_wrong']) if first else '',
+            )
     return table

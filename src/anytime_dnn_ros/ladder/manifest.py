@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from anytime_dnn_ros.errors import BundleError
+from anytime_dnn_ros.ladder.profile import Profile, profile_from_json
 
 CombineRule = Literal['last', 'product', 'average', 'stack']
 ExitRuleName = Literal['entropy', 'max_softmax', 'learned']
@@ -141,12 +142,17 @@ class Quality:
         held_out: False where the weights may have seen that data; accuracy is then not declared.
             Images that only chose the epoch count as held out; `data` says so.
         exit_rules: Of each name, rising in cost and accuracy.
+        label_coverage: Share of frames whose label set holds the true class, 0..1, stated for
+            each stage; empty if there are no label sets.
+        profiles: At most one for each guard.
     """
 
     data: str
     held_out: bool
     stages: tuple[StageQuality, ...] = field(default_factory=tuple)
     exit_rules: tuple[ExitRule, ...] = ()
+    label_coverage: tuple[float, ...] = ()
+    profiles: tuple[Profile, ...] = ()
     schema_version: int = 1
 
 
@@ -278,7 +284,8 @@ def quality_from_json(text: str, num_stages: int, where: str = 'quality.json') -
     """Reads quality data and checks it against its schema and the number of stages.
 
     Raises:
-        BundleError: Not JSON, does not fit the schema, or counts another number of stages.
+        BundleError: Not JSON, does not fit the schema, counts another number of stages, or
+            contradicts itself.
     """
     doc = _validated(text, 'quality.schema.json', where)
     if len(doc['stages']) != num_stages:
@@ -296,8 +303,35 @@ def quality_from_json(text: str, num_stages: int, where: str = 'quality.json') -
                 f'{where}: an exit rule {rule.rule!r} has {len(rule.weights)} rows of weights, '
                 f'not one per stage but the last ({num_stages - 1}); calibrate the bundle again'
             )
-    stages = tuple(StageQuality(**stage) for stage in doc['stages'])
-    return Quality(**{**doc, 'stages': stages, 'exit_rules': rules})
+    quality = Quality(
+        **{
+            **doc,
+            'stages': tuple(StageQuality(**stage) for stage in doc['stages']),
+            'exit_rules': rules,
+            'label_coverage': tuple(map(float, doc.get('label_coverage', ()))),
+            'profiles': tuple(
+                profile_from_json(profile, num_stages, f'{where}: profile {profile["monotone"]!r}')
+                for profile in doc.get('profiles', ())
+            ),
+        }
+    )
+    _check_profiles(quality, where)
+    return quality
+
+
+def _check_profiles(quality: Quality, where: str) -> None:
+    names = [profile.monotone for profile in quality.profiles]
+    if len(set(names)) < len(names):
+        raise BundleError(f'{where} has two profiles of one guard; calibrate the bundle again')
+    stated = len(quality.label_coverage)
+    thresholds = [s.label_threshold for profile in quality.profiles for s in profile.stages]
+    if stated not in {0, len(quality.stages)} or any(
+        (t is None) == bool(stated) for t in thresholds
+    ):
+        raise BundleError(
+            f'{where} must state a coverage for every stage and give every profile its '
+            'thresholds of label sets, or neither; calibrate the bundle again'
+        )
 
 
 def quality_to_json(quality: Quality) -> str:

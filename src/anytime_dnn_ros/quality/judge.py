@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
-from typing import Literal
+from itertools import accumulate
+from math import isnan
 
 from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.manifest import Quality
+from anytime_dnn_ros.ladder.profile import Monotone
+from anytime_dnn_ros.quality.guard import Guard
+from anytime_dnn_ros.quality.label_sets import Classes, shrunk
+from anytime_dnn_ros.quality.performance_profile import find_profile, stage_tables
 
-Monotone = Literal['none', 'caching', 'product']
+# On the validation images of `fashion` as accurate as no guard, better calibrated, and a third
+# fewer images are right first and then wrong; `caching` loses 0.3 points of accuracy.
+DEFAULT_MONOTONE: Monotone = 'product'
 
 
 @dataclass(frozen=True)
@@ -18,14 +24,14 @@ class Judgement:
 
     Attributes:
         answer: To be published after this stage; its `stage` is the stage that has just run, also
-            where an earlier stage's answer was kept.
+            where the guard kept an earlier answer.
         newest: This stage's own answer, which exit rules look at.
-        expected_accuracy: Probability that `answer` is right, 0..1; NaN if nothing may be
-            declared.
+        expected_accuracy: Probability that `answer` is right, 0..1, never below that of an
+            earlier stage; NaN if nothing may be declared.
         expected_later: For each later stage the probability that the answer published after it
             will be right; NaN likewise.
-        label_set: Classes, best first, of which one is the true one with the coverage that the
-            bundle states; empty if it states none.
+        label_set: Classes, likeliest first, of which one is the true one with the coverage that
+            the bundle states; empty if it states none.
     """
 
     answer: Answer
@@ -45,17 +51,29 @@ class Judge:
     """
 
     def __init__(
-        self, quality: Quality | None, num_stages: int, monotone: Monotone = 'caching'
+        self, quality: Quality | None, num_stages: int, monotone: Monotone = DEFAULT_MONOTONE
     ) -> None:
-        self._num_stages = num_stages
-        self._monotone = monotone
-        self._accuracies = [nan] * num_stages
-        if quality is not None and quality.held_out:
-            known = [s.accuracy for s in quality.stages]
-            self._accuracies = [nan if a is None else a for a in known]
+        self._tables = stage_tables(quality, num_stages, monotone)
+        profile = find_profile(quality, monotone)
+        temperatures = [1.0] * num_stages
+        self._thresholds: list[float | None] = [None] * num_stages
+        if quality is not None and profile is not None:
+            temperatures = [stage.temperature for stage in profile.stages]
+            if quality.held_out:
+                self._thresholds = [stage.label_threshold for stage in profile.stages]
+        self._guard = Guard(monotone, temperatures)
+        self.reset()
 
     def reset(self) -> None:
         """Forgets the frame before."""
+        self._guard.reset()
+        self._named: int | None = None
+        self._declared = 0.0
+        self._classes: Classes | None = None
+
+    def accuracy(self, stage: int) -> float:
+        """Declared share of right answers published after a stage (0-based); may be NaN."""
+        return self._tables[stage].accuracy
 
     def judge(self, answer: Answer) -> Judgement:
         """Judges the next stage's answer.
@@ -63,5 +81,29 @@ class Judge:
         Args:
             answer: That stage's own, at the bundle's temperature.
         """
-        now, *later = self._accuracies[answer.stage - 1 :]
-        return Judgement(answer, answer, now, tuple(later))
+        stage = answer.stage - 1
+        published = self._guard.guarded(answer)
+        named = int(answer.probabilities.argmax())
+        agrees = self._named is None or named == self._named
+        self._named = named
+        table = self._tables[stage]
+        cell = table.cell(published.confidence, agrees=agrees)
+        chance, *chances = (row[cell] for row in table.chances)
+        declared = chance
+        if not isnan(chance):
+            declared = self._declared = max(self._declared, chance - table.held_back)
+        # What going on gains is the profile's; what it is gained on is what was declared.
+        gains = (min(1.0, declared + later - chance) for later in chances)
+        return Judgement(
+            answer=published,
+            newest=answer,
+            expected_accuracy=declared,
+            expected_later=tuple(accumulate(gains, max, initial=declared))[1:],
+            label_set=self._label_set(published, self._thresholds[stage]),
+        )
+
+    def _label_set(self, answer: Answer, threshold: float | None) -> tuple[int, ...]:
+        if threshold is None:
+            return ()
+        self._classes = shrunk(self._classes, answer.probabilities, threshold)
+        return tuple(self._classes.tolist())
