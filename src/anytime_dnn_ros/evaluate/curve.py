@@ -15,6 +15,7 @@ from anytime_dnn_ros.evaluate.exit_probabilities import (
     Reliability,
     reliability,
 )
+from anytime_dnn_ros.evaluate.judged import Judged, judged
 from anytime_dnn_ros.evaluate.monotone import monotone_violations
 from anytime_dnn_ros.ladder.bundle import Bundle
 from anytime_dnn_ros.quality.exit_rules import answer_features, simulate
@@ -102,6 +103,8 @@ class LadderCurve:
         reliability: One per exit, at temperature 1.
         reliability_calibrated: One per exit, at the bundle's temperatures, if it has them.
         exit_rules: Each of the bundle's exit rules; none where it has none.
+        judged: What is published after each exit, by the guard in use.
+        label_coverage: What the bundle states for the label sets of each exit; empty without.
     """
 
     name: str
@@ -115,6 +118,8 @@ class LadderCurve:
     reliability: tuple[Reliability, ...]
     reliability_calibrated: tuple[Reliability, ...] | None
     exit_rules: tuple[RulePoint, ...]
+    judged: Judged
+    label_coverage: tuple[float, ...]
 
     def area(self, budget: Budget, cost: Cost) -> float:
         """Mean accuracy over a budget, 0..1; see `area_under_curve`."""
@@ -200,6 +205,8 @@ def measure_curve(
         reliability=_reliabilities(plain, right),
         reliability_calibrated=_reliabilities(fitted, right) if fitted else None,
         exit_rules=_rule_points(bundle, scores, labels),
+        judged=judged(bundle.quality, scores, labels),
+        label_coverage=bundle.quality.label_coverage if bundle.quality else (),
     )
 
 

@@ -167,7 +167,21 @@ def figures(measurement: Measurement) -> dict[str, Any]:
                 'monotone_violations': ladder.monotone_violations,
                 'monotone_violations_calibrated': ladder.monotone_violations_calibrated,
                 'timed_images': timed,
-                'exits': [asdict(e) for e in ladder.exits],
+                'monotone': ladder.judged.monotone,
+                'monotone_violations_published': ladder.judged.monotone_violations,
+                'declared_violations': ladder.judged.declared_violations,
+                'label_coverage': list(ladder.label_coverage),
+                'exits': [
+                    {
+                        **asdict(e),
+                        'top1_published': said.accuracy,
+                        'declared_accuracy': said.declared_accuracy,
+                        'ece_published': said.ece,
+                        'coverage': said.coverage,
+                        'label_set_size': said.label_set_size,
+                    }
+                    for e, said in zip(ladder.exits, ladder.judged.exits, strict=True)
+                ],
                 'exit_rules': [asdict(rule) for rule in ladder.exit_rules],
             }
             for ladder, timed in zip(m.ladders, m.timed_images, strict=True)

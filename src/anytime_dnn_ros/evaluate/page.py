@@ -8,6 +8,7 @@ from html import escape
 from matplotlib.figure import Figure
 
 from anytime_dnn_ros.evaluate.curve import LadderCurve
+from anytime_dnn_ros.evaluate.judged import percent
 from anytime_dnn_ros.evaluate.measurement import Measurement
 from anytime_dnn_ros.evaluate.monotone import FALLS
 from anytime_dnn_ros.evaluate.plots import (
@@ -53,6 +54,11 @@ until that answer was out, also what a contract ladder computes twice.</p>
 <p>NLL is the mean of -log p(true class) in nats; ECE the expected calibration error over 15 equal
 bins of confidence; both at temperature 1 and at the bundle's own temperatures.</p>
 {exits}
+<h2>What is published</h2>
+<p>After each exit a guard publishes an answer that weighs all answers so far (<i>product</i>), or
+the most confident one so far (<i>caching</i>). Declared is the mean of the accuracy that each
+answer claims for itself; a label set holds the true class as often as stated.</p>
+{published}
 {rules}
 <h2>Later is worse</h2>
 <p>Images whose probability of the true class falls from some exit to a later one by more than
@@ -92,6 +98,11 @@ def html_page(measurement: Measurement, versions: Mapping[str, str]) -> str:
         exits=''.join(
             f'<h3>{escape(ladder.name)}</h3><p>{escape(_origin(ladder))}</p>'
             f'{html_table(_exit_rows(ladder))}'
+            for ladder in m.ladders
+        ),
+        published=''.join(
+            f'<h3>{escape(ladder.name)}</h3><p>{escape(_guard(ladder))}</p>'
+            f'{html_table(_published_rows(ladder))}'
             for ladder in m.ladders
         ),
         rules=''.join(
@@ -187,6 +198,32 @@ def _exit_rows(ladder: LadderCurve) -> list[tuple[str, ...]]:
     return rows
 
 
+def _guard(ladder: LadderCurve) -> str:
+    falls = ladder.judged.declared_violations
+    if falls is None:
+        return f'guard: {ladder.judged.monotone}; nothing may be declared of this bundle'
+    return f'guard: {ladder.judged.monotone}; what is declared falls for {falls:.2%} of the images'
+
+
+def _published_rows(ladder: LadderCurve) -> list[tuple[str, ...]]:
+    heads = ('exit', 'top-1 %', 'declared %', 'ECE %', 'coverage stated %', 'coverage %')
+    rows: list[tuple[str, ...]] = [(*heads, 'classes in the set')]
+    stated = ladder.label_coverage or (None,) * len(ladder.exits)
+    for number, (e, said) in enumerate(zip(ladder.exits, ladder.judged.exits, strict=True), 1):
+        rows.append(
+            (
+                f'{number} {e.name}',
+                percent(said.accuracy),
+                percent(said.declared_accuracy),
+                percent(said.ece),
+                percent(stated[number - 1]),
+                percent(said.coverage),
+                '-' if said.label_set_size is None else f'{said.label_set_size:.2f}',
+            )
+        )
+    return rows
+
+
 def _violation_rows(ladders: Sequence[LadderCurve]) -> list[tuple[str, ...]]:
     falls = [f'p(true) falls by > {d:g}, %' for d in FALLS]
     heads = ('ladder', *falls, 'right, then wrong, %', 'exits below an earlier one, %')
@@ -195,6 +232,8 @@ def _violation_rows(ladders: Sequence[LadderCurve]) -> list[tuple[str, ...]]:
         readings = [(ladder.name, ladder.monotone_violations)]
         if ladder.monotone_violations_calibrated:
             readings.append((f'{ladder.name}, at T', ladder.monotone_violations_calibrated))
+        published = f'{ladder.name}, published ({ladder.judged.monotone})'
+        readings.append((published, ladder.judged.monotone_violations))
         rows += [
             (name, *(f'{100 * share:.2f}' for share in shares.values()))
             for name, shares in readings

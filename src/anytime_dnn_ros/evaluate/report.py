@@ -13,6 +13,7 @@ from rich.table import Table
 
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.curve import Budget, LadderCurve
+from anytime_dnn_ros.evaluate.judged import percent
 from anytime_dnn_ros.evaluate.labelled import add_data_options, read_test, read_validation
 from anytime_dnn_ros.evaluate.measurement import Measurement, figures, measure
 from anytime_dnn_ros.evaluate.monotone import FALLS
@@ -112,6 +113,7 @@ def _print(console: Console, m: Measurement) -> None:
     console.print(f'{m.title}. {m.timing_note}', highlight=False, soft_wrap=True)
     for ladder in m.ladders:
         console.print(_exit_table(m, ladder))
+        console.print(_published_table(ladder))
     falls = [f'>{d:g}' for d in FALLS]
     table = _table(
         'later is worse: % of images whose p(true class) falls by so much; % right, then wrong; '
@@ -141,6 +143,26 @@ def _exit_table(m: Measurement, ladder: LadderCurve) -> Table:
             f'{100 * e.top1:.2f}',
             f'{100 * e.ece:.2f}',
             '-' if e.ece_calibrated is None else f'{100 * e.ece_calibrated:.2f}',
+        )
+    return table
+
+
+def _published_table(ladder: LadderCurve) -> Table:
+    title = (
+        f'{escape(ladder.name)}: what is published and declared, guard {ladder.judged.monotone}'
+    )
+    heads = ('exit', 'top-1 %', 'declared %', 'ECE %', 'stated %', 'coverage %', 'classes')
+    table = _table(title, heads)
+    stated = ladder.label_coverage or (None,) * len(ladder.exits)
+    for e, said, share in zip(ladder.exits, ladder.judged.exits, stated, strict=True):
+        table.add_row(
+            escape(e.name),
+            percent(said.accuracy),
+            percent(said.declared_accuracy),
+            percent(said.ece),
+            percent(share),
+            percent(said.coverage),
+            '-' if said.label_set_size is None else f'{said.label_set_size:.2f}',
         )
     return table
 
