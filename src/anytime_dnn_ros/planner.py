@@ -150,6 +150,7 @@ class Planner:
         self._can_cut = can_cut
         self._publish = AdaptiveBound([publish_guess_s])
         self._timer = AdaptiveBound([publish_guess_s])
+        self._stage = 0
         self._is_sure = True
         # Stages that the frame before was allowed to begin.
         self._begun = 0
@@ -174,6 +175,7 @@ class Planner:
     def plan(self, situation: Situation) -> StopReason:
         """Whether to start the next stage; see `Policy`."""
         stage, goals, judgement = situation.stage, self.goals, situation.judgement
+        self._stage = stage
         if judgement is None or stage == 0:
             self._begin_frame(situation)
             return StopReason.NONE
@@ -190,7 +192,9 @@ class Planner:
 
     def lead_s(self) -> float:
         """How long before the deadline the timer publishes; see `Policy`."""
-        if self._is_sure:
+        # A forecast is the last resort: it goes out as late as it can. So is an earlier answer
+        # where the stage is sure.
+        if self._stage == 0 or self._is_sure:
             return self._timer.median()
         return self._timer.bound(self.goals.miss_rate_target)
 
@@ -216,8 +220,9 @@ class Planner:
 
     def _begin_frame(self, situation: Situation) -> None:
         self.times.begin_frame()
+        for bound in (self._publish, self._timer):
+            bound.pass_frame(self.goals.miss_rate_target)
         self._begun_before, self._begun = self._begun, 0
-        self._is_sure = self._is_safe(0, 0, situation.time_left_s)
 
     def _is_safe(self, first: int, last: int, time_left_s: float) -> bool:
         """Whether a path and its publishing fit in all but the accepted share of cases."""

@@ -23,6 +23,7 @@ from anytime_dnn_ros.quality.forecast import Forecaster
 from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal
+from anytime_dnn_ros.timing.realtime import take_realtime_priority
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ class Runner:
         sink: Where results go.
         max_frame_age_s: Frames older than this when their turn comes are dropped.
         publish_intermediate: Whether answers that are not final go to the sink.
+        realtime_priority: Of the worker and the timer, 1..99; 0 leaves them as they are. One that
+            the system refuses is told to the sink, once.
     """
 
     def __init__(
@@ -199,10 +202,12 @@ class Runner:
         *,
         max_frame_age_s: float = 1.0,
         publish_intermediate: bool = True,
+        realtime_priority: int = 0,
     ) -> None:
         self.max_frame_age_s = max_frame_age_s
         self.publish_intermediate = publish_intermediate
         self.counters = Counters()
+        self._realtime_priority = realtime_priority
         self._path = path
         self._policy = policy
         self._sink = sink
@@ -281,6 +286,8 @@ class Runner:
             self._policy.observe_load(load)
 
     def _work(self) -> None:
+        # Its refusal is the timer's too, which tells it.
+        take_realtime_priority(self._realtime_priority)
         while True:
             with self._slot_filled:
                 self._slot_filled.wait_for(lambda: self._stopping or self._slot is not None)
@@ -435,6 +442,8 @@ class Runner:
 
     def _keep_deadlines(self) -> None:
         """Publishes the best answer so far when the deadline comes while a stage still runs."""
+        if refusal := take_realtime_priority(self._realtime_priority):
+            self._sink.on_fault('realtime_priority', refusal)
         with self._flight_changed:
             while not self._stopping:
                 flight = self._flight

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anytime_dnn_ros.timing.margin import ADAPTATION, MOST_PER_CASE, WINDOW, AdaptiveBound
+from anytime_dnn_ros.timing.margin import (
+    ADAPTATION,
+    LIFETIME,
+    MOST_PER_CASE,
+    WINDOW,
+    AdaptiveBound,
+)
 
 VALUES = st.lists(st.floats(0.01, 50), min_size=1, max_size=WINDOW)
 
@@ -88,3 +94,15 @@ def test_a_copy_goes_its_own_way():
     for _ in range(WINDOW):
         twin.observe(1.0, 0.01)
     assert twin.bound(0.01) < bound.bound(0.01)
+
+
+def test_a_bound_under_which_nothing_is_tried_any_more_comes_back():
+    bound = AdaptiveBound([1.0])
+    for _ in range(5):
+        bound.observe(1000.0, 0.01)
+    assert bound.bound(0.01) > 100
+    for _ in range(LIFETIME + 1):
+        bound.pass_frame(0.01)
+    assert bound.bound(0.01) == 1
+    bound.observe(2.0, 0.01)
+    assert bound.share_within(1.5) == 0.5

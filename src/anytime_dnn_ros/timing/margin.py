@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
@@ -9,6 +10,8 @@ from collections.abc import Iterable
 
 # Values kept: two of them may exceed the bound at a target of 1 %.
 WINDOW = 256
+# Frames after which a case is forgotten, if no newer ones push it out.
+LIFETIME = 512
 # How far one exceedance moves the level. At a target of 1 % it takes the bound to the largest
 # value of the window, and a hundred cases without one lead back.
 ADAPTATION = 0.01
@@ -31,8 +34,11 @@ class AdaptiveBound:
     """
 
     def __init__(self, values: Iterable[float]) -> None:
-        self._recent = deque(values, maxlen=WINDOW)
+        self._first = tuple(values)[-WINDOW:]
+        self._recent = deque(self._first)
+        self._born = deque([0] * len(self._recent))
         self._sorted = sorted(self._recent)
+        self._frames = 0
         # How far ε lies below the target; the target may change at any time.
         self._below_target = 0.0
 
@@ -69,12 +75,32 @@ class AdaptiveBound:
         self._below_target = max(0.0, self._below_target)
         value = min(value, MOST_PER_CASE * bound)
         if len(self._recent) == WINDOW:
-            del self._sorted[bisect_left(self._sorted, self._recent[0])]
+            self._forget_oldest()
         self._recent.append(value)
+        self._born.append(self._frames)
         insort(self._sorted, value)
+
+    def pass_frame(self, target: float) -> None:
+        """A frame has passed, with a case or without one.
+
+        A bound that is so wide that nothing is tried under it would else stay so for good.
+
+        Args:
+            target: ε*, 0..1.
+        """
+        self._frames += 1
+        self._below_target = max(0.0, self._below_target - ADAPTATION * target)
+        while self._recent and self._born[0] < self._frames - LIFETIME:
+            self._forget_oldest()
+        if not self._recent:
+            self._recent.extend(self._first)
+            self._born.extend([self._frames] * len(self._first))
+            self._sorted = sorted(self._first)
 
     def copy(self) -> AdaptiveBound:
         """One with the same values, to go its own way from here."""
-        twin = AdaptiveBound(self._recent)
-        twin._below_target = self._below_target
-        return twin
+        return copy.deepcopy(self)
+
+    def _forget_oldest(self) -> None:
+        self._born.popleft()
+        del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
