@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
 import cv2
 from rich.console import Console
+from rich.markup import escape
 
 from anytime_dnn_ros.bench.deadlines import (
     Deadline,
@@ -23,110 +23,41 @@ from anytime_dnn_ros.bench.deadlines import (
 )
 from anytime_dnn_ros.bench.film import make_film
 from anytime_dnn_ros.bench.live import Bench, record_pass, run_pass
-from anytime_dnn_ros.bench.load import LOADS, TRACE, LoadWorkers, load_plan
+from anytime_dnn_ros.bench.load import LoadWorkers, load_plan
 from anytime_dnn_ros.bench.machine import AT_REST_PERCENT, load_by_others_percent
-from anytime_dnn_ros.bench.outcome import Pass
+from anytime_dnn_ros.bench.options import (
+    ALL,
+    AUTO,
+    add_arguments,
+    check_options,
+    data_of,
+    load_names,
+    record_file,
+)
+from anytime_dnn_ros.bench.outcome import Pass, Result
 from anytime_dnn_ros.bench.page import bench_page
 from anytime_dnn_ros.bench.policies import ORACLE, Ladder, chosen_policies
 from anytime_dnn_ros.bench.replay import replay
-from anytime_dnn_ros.bench.rows import WHAT_IS_COUNTED, with_oracle
-from anytime_dnn_ros.bench.table import figures_table, pass_line
+from anytime_dnn_ros.bench.rows import with_oracle
+from anytime_dnn_ros.bench.table import UNITS, figures_table, pass_line
 from anytime_dnn_ros.bench.trace import Recording, read_recording, write_recording
-from anytime_dnn_ros.datasets.idx import FASHION_MNIST
-from anytime_dnn_ros.engines.factory import ENGINES, load_engine
-from anytime_dnn_ros.errors import ConfigurationError
+from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.evaluate.labelled import read_test
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.stage_scores import bundle_labels
-from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
-from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
+from anytime_dnn_ros.evaluate.whole_file import write_whole
+from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
 from anytime_dnn_ros.planner import Goals
 from anytime_dnn_ros.serving import ServingPath
 
-# The bundle that was trained on data which every Debian machine can have.
-OWN_DATA = {'fashion': FASHION_MNIST}
-AUTO = 'auto'
-LEAST_FRAMES, MOST_FRAMES = 2, 1_000_000
-MOST_RATE_HZ = 1000.0
+__all__ = ['add_arguments', 'run']
+
 # Of the measurement that chooses the deadlines.
-REST_FRAMES, LOADED_FRAMES = 100, 300
+REST_FRAMES, LOADED_FRAMES = 200, 600
+# Of the reference times: a 99th percentile is to mean something.
+REFERENCE_RUNS, REFERENCE_BUDGET_S = 300, 6.0
+
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run of the bench found.
-
-    Attributes:
-        passes: All of them.
-        deadlines: And why.
-        source: `live`, `ros` or `replayed`.
-        setup: What was run, for the reader.
-    """
-
-    passes: tuple[Pass, ...]
-    deadlines: tuple[Deadline, ...]
-    source: str
-    setup: dict[str, Any]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of `anytime-dnn bench`."""
-    parser.epilog = WHAT_IS_COUNTED
-    add = parser.add_argument
-    add('--bundle', default='fashion', help='shipped name or folder (default fashion)')
-    add(
-        '--data',
-        type=Path,
-        metavar='DIR',
-        help='labelled test images, as in `anytime-dnn report`; fashion takes fashion-mnist',
-    )
-    add('--size', type=int, metavar='PIXELS', help='fit images of many sizes into this square')
-    add(
-        '--loads',
-        default='none,step',
-        metavar='NAMES',
-        help=f'{", ".join(LOADS)} or {TRACE}FILE with a CSV file that monitor_node recorded; '
-        'several with commas (default none,step)',
-    )
-    add(
-        '--deadlines',
-        default=AUTO,
-        metavar='MS',
-        help='milliseconds with commas, or auto: three that suit this ladder and machine',
-    )
-    add(
-        '--policies',
-        default='all',
-        metavar='NAMES',
-        help='all, or some of ours, alert, fixed_p99, greedy, static_1 to static_N, oracle',
-    )
-    add('--frames', type=int, default=600, metavar='N', help='frames of each pass (default 600)')
-    add('--rate-hz', type=float, default=60.0, help='camera frames per second (default 60)')
-    add(
-        '--miss-target',
-        type=float,
-        default=0.01,
-        help='accepted share of missed deadlines, 0.0001 to 0.5 (default 0.01)',
-    )
-    add('--seed', type=int, default=0, help='which images, and the order of the passes')
-    add('--engine', choices=ENGINES, default='auto', help='library that runs the stages')
-    add('--threads', type=int, default=1, help='CPU threads inside a stage (default 1)')
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        '--record',
-        type=Path,
-        metavar='FILE',
-        help='record one run per load (FILE-LOAD where there are several), and replay it',
-    )
-    how.add_argument(
-        '--replay', type=Path, nargs='+', metavar='FILE', help='play recorded runs, no machine'
-    )
-    how.add_argument(
-        '--ros', action='store_true', help='through anytime_node and DDS; policy ours only'
-    )
-    add('--json', type=Path, metavar='FILE', help='write the figures here')
-    add('--html', type=Path, metavar='FILE', help='write a page with plots here')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -135,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AnytimeError: An option, the bundle, the data or a recorded run cannot be used.
     """
-    _check(args)
+    check_options(args)
     goals = Goals(miss_rate_target=args.miss_target)
     console = Console()
     with image_progress(console) as progress:
@@ -146,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
             # rclpy is needed for this alone.
             from anytime_dnn_ros.bench.ros import run_through_dds  # noqa: PLC0415
 
-            result = run_through_dds(args, goals, console, progress)
+            with _bench(args, console, progress) as bench:
+                deadlines = _deadlines(bench, args, progress)
+                passes = run_through_dds(bench, args, deadlines, console, progress)
+                result = Result(passes, deadlines, 'ros', _setup(bench, args))
         else:
             with _bench(args, console, progress) as bench:
                 if args.record:
@@ -155,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
                     result = _live(bench, args, goals, console, progress)
     rows = with_oracle(result.passes, result.source)
     for deadline in result.deadlines:
-        console.print(f'deadline {deadline.ms:g} ms: {deadline.why}', highlight=False)
+        console.print(
+            f'deadline {deadline.ms:g} ms: {deadline.why}', highlight=False, soft_wrap=True
+        )
+    console.print(UNITS, soft_wrap=True)
     for table in figures_table(rows):
         console.print(table)
     if args.json:
@@ -172,50 +109,13 @@ def _deadline_notes(result: Result) -> dict[str, Any]:
     return {'deadlines': [{'ms': d.ms, 'why': d.why} for d in result.deadlines]}
 
 
-def _check(args: argparse.Namespace) -> None:
-    """What can be said at once is said at once, not after minutes."""
-    if not LEAST_FRAMES <= args.frames <= MOST_FRAMES:
-        raise ConfigurationError(
-            f'--frames {args.frames}: give a number from {LEAST_FRAMES} to {MOST_FRAMES}'
-        )
-    if not 0 < args.rate_hz <= MOST_RATE_HZ:
-        raise ConfigurationError(
-            f'--rate-hz {args.rate_hz:g}: give frames per second, at most {MOST_RATE_HZ:g}'
-        )
-    if not 0.0001 <= args.miss_target <= 0.5:
-        raise ConfigurationError(
-            f'--miss-target {args.miss_target:g}: give a share from 0.0001 to 0.5'
-        )
-    if args.seed < 0:
-        raise ConfigurationError(f'--seed {args.seed}: give a whole number, 0 or more')
-    if args.deadlines != AUTO:
-        given_deadlines(args.deadlines)
-    if not args.replay:
-        for name in _loads(args):
-            load_plan(name, args.frames / args.rate_hz)
-    records = [_record_file(args, name) for name in _loads(args)] if args.record else []
-    for file in filter(None, (args.json, args.html, *records)):
-        check_can_write(file)
-
-
-def _loads(args: argparse.Namespace) -> list[str]:
-    return list(dict.fromkeys(word.strip() for word in args.loads.split(',')))
-
-
-def _record_file(args: argparse.Namespace, load: str) -> Path:
-    file: Path = args.record
-    if len(_loads(args)) == 1:
-        return file
-    name = load.removeprefix(TRACE) if load.startswith(TRACE) else load
-    word = re.sub(r'\W+', '_', Path(name).stem)
-    return file.with_name(f'{file.stem}-{word}{file.suffix}')
-
-
 @contextmanager
 def _bench(args: argparse.Namespace, console: Console, progress: Progress) -> Iterator[Bench]:
     """Everything that live passes need, loaded, and ended afterwards."""
     bundle = read_bundle(find_bundle(args.bundle))
-    images = read_test(argparse.Namespace(data=_data(args, bundle), size=args.size, limit=0))
+    # A misspelt name is told before the frames are made.
+    chosen_policies(args.policies or ALL, len(bundle.manifest.stages))
+    images = read_test(argparse.Namespace(data=data_of(args, bundle), size=args.size, limit=0))
     labels = bundle_labels(bundle, images.labels, images.class_names)
     film = make_film(
         images,
@@ -235,43 +135,37 @@ def _bench(args: argparse.Namespace, console: Console, progress: Progress) -> It
         _tell_of_others(console, load_by_others_percent(), 'the stage times are measured')
         info = engine.info()
         ladder = Ladder(
-            path.measure_reference_times(),
+            path.measure_reference_times(REFERENCE_RUNS, budget_s=REFERENCE_BUDGET_S),
             tuple(stage.macs for stage in bundle.manifest.stages),
             info.can_cancel,
             info.threads,
         )
         yield Bench(
-            path,
-            ladder,
-            film,
-            args.rate_hz,
-            args.frames,
-            workers,
-            console.print,
+            path=path,
+            ladder=ladder,
+            film=film,
+            rate_hz=args.rate_hz,
+            count=args.frames,
+            workers=workers,
+            report=partial(_report, console),
+            realtime_priority=args.realtime_priority,
         )
 
 
-def _data(args: argparse.Namespace, bundle: Bundle) -> Path:
-    known = OWN_DATA.get(bundle.manifest.name)
-    if args.data is None and known is None:
-        raise ConfigurationError(
-            f'the bundle {bundle.manifest.name!r} needs --data: a folder or ZIP with '
-            "test/<class>/ of labelled images, its classes named like the bundle's labels.txt"
-        )
-    return args.data or Path(str(known))
+def _report(console: Console, text: str) -> None:
+    console.print(f'[yellow]{escape(text)}[/]', highlight=False, soft_wrap=True)
 
 
 def _tell_of_others(console: Console, percent: float, what: str) -> None:
     if percent > AT_REST_PERCENT:
-        console.print(
-            f'[yellow]the machine is not at rest:[/] other processes take {percent:.0f} % of it '
-            f'as {what}',
-            highlight=False,
+        _report(
+            console,
+            f'the machine is not at rest: other processes take {percent:.0f} % of it as {what}',
         )
 
 
 def _policies(args: argparse.Namespace, ladder: Ladder) -> list[str]:
-    return chosen_policies(args.policies, ladder.num_stages)
+    return chosen_policies(args.policies or ALL, ladder.num_stages)
 
 
 def _live(
@@ -280,7 +174,7 @@ def _live(
     names = _policies(args, bench.ladder)
     deadlines = _deadlines(bench, args, progress)
     running = [name for name in names if name != ORACLE]
-    loads = _loads(args)
+    loads = load_names(args)
     with_recording = ORACLE in names
     total = len(loads) * (len(deadlines) * len(running) + with_recording)
     console.print(
@@ -302,7 +196,7 @@ def _live(
             _tell_of_others(console, others, f'{load}, {deadline_ms:g} ms, {name} begins')
             one = replace(run_pass(bench, plan, deadline_ms, name, goals), others_percent=others)
             passes.append(one)
-            console.print(pass_line(one), highlight=False)
+            console.print(pass_line(one), highlight=False, soft_wrap=True)
             done += 1
         if with_recording:
             progress('passes', done, total)
@@ -331,13 +225,13 @@ def _recorded(
     bench: Bench, args: argparse.Namespace, goals: Goals, console: Console, progress: Progress
 ) -> Result:
     recordings = []
-    loads = _loads(args)
+    loads = load_names(args)
     for done, load in enumerate(loads):
         progress('recording', done, len(loads))
         others = load_by_others_percent()
         _tell_of_others(console, others, f'the recording under {load} begins')
         recording = record_pass(bench, load_plan(load, bench.length_s), seed=args.seed)
-        file = _record_file(args, load)
+        file = record_file(args, load)
         write_recording(file, recording)
         console.print(f'{file}: {len(recording.frames)} frames, load {load}', highlight=False)
         recordings.append(recording)
@@ -386,6 +280,7 @@ def _setup(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
         'rate_hz': bench.rate_hz,
         'miss_target': args.miss_target,
         'seed': args.seed,
+        'realtime_priority': args.realtime_priority,
         'engine': f'{info.library} {info.version}, {info.device}, {info.threads} thread(s)',
         'cores_loaded': len(bench.workers.pids),
         'stage_ms_at_rest': [1e3 * float(t) for t in bench.ladder.reference.median_s],

@@ -34,6 +34,8 @@ DRAIN_S = 5.0
 # A stage that takes longer than this is no stage: the recording ends with an error.
 MOST_PER_FRAME_S = 60.0
 FOREVER_S = 3600.0
+# How the runner names a real-time priority that the system does not give.
+REFUSED_PRIORITY = 'realtime_priority'
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Bench:
         count: Frames of a pass.
         workers: They make the load.
         report: Told in one sentence of what does not work.
+        realtime_priority: Of the threads that answer, as for `Runner`.
     """
 
     path: ServingPath
@@ -57,6 +60,7 @@ class Bench:
     count: int
     workers: LoadWorkers
     report: Callable[[str], None] = print
+    realtime_priority: int = 0
 
     @property
     def length_s(self) -> float:
@@ -126,6 +130,7 @@ class Witness:
 class _Collector:
     """The runner's sink: keeps what comes, by the number of the frame."""
 
+    report: Callable[[str], None]
     published: dict[int, list[tuple[Published, bool]]] = field(default_factory=dict)
     summaries: dict[int, FrameSummary] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -149,6 +154,10 @@ class _Collector:
             self.changed.notify_all()
 
     def on_fault(self, kind: str, message: str) -> None:
+        if kind == REFUSED_PRIORITY:
+            # No fault of a frame: the run goes on without, and says so.
+            self.report(message)
+            return
         with self.changed:
             self.faults.append((kind, message))
             self.changed.notify_all()
@@ -172,13 +181,14 @@ def run_pass(bench: Bench, plan: LoadPlan, deadline_ms: float, name: str, goals:
         AnytimeError: A worker of the load ended, or the ladder failed.
     """
     policy = Witness(make_policy(name, bench.ladder, goals))
-    sink = _Collector()
+    sink = _Collector(bench.report)
     runner = Runner(
         bench.path,
         policy,
         sink,
         max_frame_age_s=inf,
         publish_intermediate=publishes_intermediate(name),
+        realtime_priority=bench.realtime_priority,
     )
     energy = EnergyMeter(energy_counters())
     sent: list[Frame] = []
@@ -229,8 +239,14 @@ def record_pass(
         AnytimeError: A worker of the load ended, or the ladder failed.
     """
     policy = Witness(Static(bench.ladder.num_stages))
-    sink = _Collector()
-    runner = Runner(bench.path, policy, sink, max_frame_age_s=inf)
+    sink = _Collector(bench.report)
+    runner = Runner(
+        bench.path,
+        policy,
+        sink,
+        max_frame_age_s=inf,
+        realtime_priority=bench.realtime_priority,
+    )
     loads: list[tuple[float, LoadSignal]] = []
     frames: list[FrameTrace] = []
     random = Random(seed)  # noqa: S311 - moments, not secrets
@@ -239,7 +255,7 @@ def record_pass(
     runner.start()
     try:
         with (
-            TimerLateness() as timer,
+            TimerLateness(bench.realtime_priority) as timer,
             LoadWatch(lambda at_s, load: loads.append((at_s, load)), bench.report),
         ):
             # The moment that the camera's time counts from; later for a ladder that is behind.

@@ -16,6 +16,7 @@ import psutil
 from anytime_dnn_ros.monitor.monitor import Monitor, find_probes
 from anytime_dnn_ros.monitor.regime import LoadJudge, Thresholds
 from anytime_dnn_ros.timing.load import LoadSignal, OwnShare
+from anytime_dnn_ros.timing.realtime import take_realtime_priority
 
 MONITOR_PERIOD_S = 0.1
 # Other processes that take more than this of all cores make a run another run.
@@ -77,9 +78,13 @@ class TimerLateness:
     """A thread that waits for one moment after the other and notes how late it woke.
 
     As the runner's timer waits: on a condition, while its worker computes.
+
+    Args:
+        realtime_priority: As for `Runner`, which tells of a refusal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, realtime_priority: int = 0) -> None:
+        self._priority = realtime_priority
         self._changed = threading.Condition()
         self._instant_s: float | None = None
         self._late_s = 0.0
@@ -115,6 +120,7 @@ class TimerLateness:
             return self._late_s
 
     def _wait(self) -> None:
+        take_realtime_priority(self._priority)
         with self._changed:
             while not self._ends:
                 if self._instant_s is None:

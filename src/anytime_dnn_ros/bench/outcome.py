@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import nan
+from typing import Any
+
+from anytime_dnn_ros.bench.deadlines import Deadline
 
 # Expected accuracies that differ by less say the same; they are 32-bit in messages.
 SAME_ACCURACY = 1e-6
@@ -101,3 +104,20 @@ class Pass:
     decision_s: tuple[float, ...] = ()
     others_percent: float | None = None
     decisions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the bench found.
+
+    Attributes:
+        passes: All of them.
+        deadlines: That were tried, and why these.
+        source: `live`, `ros` or `replayed`.
+        setup: What was run, for the reader.
+    """
+
+    passes: tuple[Pass, ...]
+    deadlines: tuple[Deadline, ...]
+    source: str
+    setup: dict[str, Any]

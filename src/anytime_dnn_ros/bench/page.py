@@ -21,12 +21,20 @@ from anytime_dnn_ros.bench.policies import ORACLE, OURS, STATIC
 from anytime_dnn_ros.bench.rows import SETTLING_S, WHAT_IS_COUNTED
 from anytime_dnn_ros.bench.table import HEADS, cells
 from anytime_dnn_ros.evaluate.page import html_table, inline_svg, page_of
-from anytime_dnn_ros.evaluate.plots import COLORS, MARKERS, STYLE
+from anytime_dnn_ros.evaluate.plots import COLORS, STYLE
 
 PERCENT, MS = 100, 1e3
 # Shown over time: one panel each.
 TIMELINE = (OURS, 'alert', 'fixed_p99', 'greedy')
-LOOKS = {OURS: 0, 'alert': 1, 'fixed_p99': 2, 'greedy': 3, STATIC: 5, ORACLE: 6}
+# The oracle is a ring, so that it can be seen around a policy that is as good.
+LOOKS: dict[str, dict[str, Any]] = {
+    OURS: {'marker': 'o', 'color': COLORS[0], 'markersize': 9, 'zorder': 4},
+    'alert': {'marker': 's', 'color': COLORS[1], 'markersize': 7},
+    'fixed_p99': {'marker': '^', 'color': COLORS[2], 'markersize': 7},
+    'greedy': {'marker': 'v', 'color': COLORS[3], 'markersize': 7},
+    STATIC: {'marker': 'd', 'color': COLORS[5], 'markersize': 7},
+    ORACLE: {'marker': 'o', 'color': '#000000', 'markersize': 14, 'fillstyle': 'none'},
+}
 GREY, SHADE = '#52606d', '#f5d6c6'
 # Miss rates are told apart from here on; below, the axis is linear down to 0.
 LEAST_MISS_PERCENT = 0.1
@@ -138,22 +146,18 @@ def _draw_policy(axes: Axes, r: dict[str, Any]) -> None:
     is_static = r['policy'].startswith(STATIC)
     kind = STATIC if is_static else r['policy']
     look = LOOKS[kind]
-    x, y = PERCENT * r['miss_rate'], PERCENT * r['accuracy']
     axes.plot(
-        x,
-        y,
-        marker=MARKERS[look % len(MARKERS)] if not is_static else 'd',
-        color=COLORS[look % len(COLORS)],
-        markersize=10 if kind == OURS else 7,
+        PERCENT * r['miss_rate'],
+        PERCENT * r['accuracy'],
         ls='none',
-        zorder=3 if kind == OURS else 2,
         clip_on=False,
         label='static_k' if is_static else kind,
+        **look,
     )
     if is_static:
         axes.annotate(
             r['policy'].removeprefix(STATIC),
-            (x, y),
+            (PERCENT * r['miss_rate'], PERCENT * r['accuracy']),
             xytext=(5, 4),
             textcoords='offset points',
             fontsize=8,
@@ -197,6 +201,10 @@ def timeline_figure(passes: Sequence[Pass]) -> Figure:
             stages.set_xlabel('time (s)')
         grid[0][0].set_ylabel('age of the answer (ms)')
         grid[1][0].set_ylabel('stage')
+        deepest = max(
+            (p.stage for one in passes for f in one.frames for p in f.published), default=1
+        )
+        grid[1][0].set_ylim(-0.3, deepest + 0.3)
         # One frame that was held up for long is not to press all others into a line.
         highest = max(np.percentile(_ages_ms(p.frames) or [p.deadline_ms], 99.5) for p in passes)
         grid[0][0].set_ylim(0, 1.15 * max(float(highest), passes[0].deadline_ms))
@@ -231,7 +239,6 @@ def _draw_stages(axes: Axes, one: Pass) -> None:
         color=COLORS[0],
         markersize=3,
     )
-    axes.set_ylim(bottom=-0.3)
 
 
 def _shade(axes: Axes, one: Pass) -> None:

@@ -15,16 +15,25 @@ from anytime_dnn_ros.bench.rows import row
 PERCENT = 100
 HEADS = (
     'policy',
-    'missed %',
-    'first 2 s %',
-    'accuracy %',
-    'of oracle %',
-    'streaming %',
-    'declared %',
+    'missed',
+    'first 2 s',
+    'right',
+    'of oracle',
+    'streaming',
+    'declared',
     'stages',
-    'age p50 ms',
-    'p99 ms',
-    'cut to result p99 ms',
+    'age p50',
+    'age p99',
+    'cut p99',
+)
+UNITS = (
+    'missed to declared in %; ages and cut in ms; cut: from the planned instant of the timer to '
+    'the answer out'
+)
+# Narrow enough for a terminal of 80 columns.
+SHORT_HEADS = (
+    *('policy', 'miss', '2 s', 'right', 'oracle', 'stream', 'decl.'),
+    *('stages', 'p50', 'p99', 'cut'),
 )
 
 
@@ -35,9 +44,9 @@ def figures_table(rows: Sequence[dict[str, Any]]) -> list[Table]:
         key = (r['load'], r['deadline_ms'])
         if key not in tables:
             title = f'{escape(r["load"])}, deadline {r["deadline_ms"]:g} ms'
-            tables[key] = Table(title=title, title_justify='left', box=SIMPLE)
-            for i, head in enumerate(HEADS):
-                tables[key].add_column(head, justify='right' if i else 'left')
+            tables[key] = Table(title=title, title_justify='left', box=SIMPLE, padding=0)
+            for i, head in enumerate(SHORT_HEADS):
+                tables[key].add_column(head, justify='right' if i else 'left', no_wrap=True)
         tables[key].add_row(*cells(r))
     return list(tables.values())
 

@@ -59,6 +59,11 @@ COMMANDS = {
     'profile': Command(
         'anytime_dnn_ros.evaluate.profile', 'how long each stage takes on this machine', 'demo'
     ),
+    'bench': Command(
+        'anytime_dnn_ros.bench.command',
+        'missed deadlines and accuracy of policies under real load',
+        'forge',
+    ),
     'inspect': Command('anytime_dnn_ros.cli.inspection', 'show and check a ladder bundle'),
     'doctor': Command('anytime_dnn_ros.cli.doctor', 'say what this machine lacks for the nodes'),
 }
