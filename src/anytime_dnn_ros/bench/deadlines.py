@@ -10,9 +10,8 @@ from anytime_dnn_ros.bench.trace import FrameTrace, Recording
 from anytime_dnn_ros.errors import ConfigurationError
 
 LEAST_MS, MOST_MS = 1.0, 60_000.0
-# Of a second: deadlines are whole tenths of a millisecond.
-STEPS_PER_S = 10_000
-MS = 1e3
+# Deadlines are whole tenths of a millisecond.
+STEPS_PER_S, STEPS_PER_MS = 10_000, 10
 
 
 @dataclass(frozen=True)
@@ -93,4 +92,4 @@ def _met_by(times_s: Sequence[float], miss_share: float) -> float:
 
 
 def _rounded_ms(time_s: float) -> float:
-    return max(LEAST_MS, ceil(time_s * STEPS_PER_S) / STEPS_PER_S * MS)
+    return max(LEAST_MS, ceil(time_s * STEPS_PER_S) / STEPS_PER_MS)
