@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from anytime_dnn_ros.datasets import Images
 from anytime_dnn_ros.engines.factory import load_engine
-from anytime_dnn_ros.errors import BundleError, ConfigurationError
+from anytime_dnn_ros.errors import AnytimeError, BundleError, ConfigurationError
 from anytime_dnn_ros.evaluate import calibrate as command
 from anytime_dnn_ros.evaluate import calibration as counting
 from anytime_dnn_ros.evaluate.calibrate import CHOSEN_BY_THEM, calibrate_bundle
@@ -242,3 +242,47 @@ def test_one_image_held_out_is_too_few(bundle, tmp_path):
     few = write_images(tmp_path / 'few', train=2, test=1)
     with pytest.raises(ConfigurationError, match='there are 1 in all'):
         run(bundle.path, '--data', few)
+
+
+def test_label_sets_cover_what_the_data_can_show(bundle, tints):
+    # The likeliest class alone is right too often for the usual coverage, or 150 are too few.
+    quality = calibrate(bundle, tints, coverage=0.97).quality
+    assert quality.label_coverage[-1] == 0.97
+    assert list(quality.label_coverage) == sorted(quality.label_coverage, reverse=True)
+    assert [p.monotone for p in quality.profiles] == ['none', 'caching', 'product']
+    for profile in quality.profiles:
+        assert all(0 < stage.label_threshold <= 1 for stage in profile.stages)
+
+
+@pytest.mark.parametrize('coverage', ['0.2', '0', '1', '-3', 'nan'])
+def test_a_coverage_below_the_accuracy_is_an_error_and_the_bundle_left_alone(
+    bundle, data, coverage
+):
+    before = files_of(bundle.path)
+    with pytest.raises(AnytimeError, match=r'cannot be kept|between 0 and 1'):
+        run(bundle.path, '--data', data, f'--coverage={coverage}')
+    assert files_of(bundle.path) == before
+
+
+def test_images_too_few_for_label_sets_are_told(bundle, data, tmp_path, capsys):
+    assert run(bundle.path, '--data', data, '--json', tmp_path / 'c.json') == 0
+    figures = json.loads((tmp_path / 'c.json').read_text())
+    assert figures['label_coverage'] == []
+    assert [guard['monotone'] for guard in figures['guards']] == ['none', 'caching', 'product']
+    for guard in figures['guards']:
+        assert guard['declared_violations'] == 0
+        assert all(e['coverage'] is None for e in guard['exits'])
+    assert '15 images are too few to fit label sets' in capsys.readouterr().out
+
+
+def test_what_may_not_be_declared_is_judged_all_the_same(bundle, tints):
+    seen = calibrate(bundle, tints, held_out=False)
+    assert seen.guards == calibrate(bundle, tints).guards
+    assert seen.guards[0].exits[0].declared_accuracy is not None
+
+
+def test_a_ladder_that_is_never_wrong_needs_no_label_sets(bundle, tints):
+    strongest = tints.pixels[:, 0, 0].argmax(axis=1)
+    calibration = calibrate(bundle, replace(tints, labels=strongest))
+    assert calibration.quality.label_coverage == ()
+    assert calibration.guards[0].exits[-1].declared_accuracy > 0.95

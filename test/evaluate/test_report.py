@@ -300,3 +300,16 @@ def test_the_terminal_shows_every_exit(bundle, data, capsys, monkeypatch):
         assert stage.name in printed
     assert 'tints/test: 30 images' in printed
     assert 'interruptible' in printed
+
+
+def test_what_is_published_and_declared_stands_beside_each_exit(bundle, data, tmp_path, capsys):
+    file, page = tmp_path / 'r.json', tmp_path / 'r.html'
+    assert run(bundle.path, '--data', data, '--json', file, '--html', page) == 0
+    ladder = json.loads(file.read_text())['ladders'][0]
+    assert ladder['monotone'] == 'product'
+    assert set(ladder['monotone_violations_published']) == set(ladder['monotone_violations'])
+    for exit_ in ladder['exits']:
+        assert 0 <= exit_['top1_published'] <= 1
+        assert {'declared_accuracy', 'coverage', 'label_set_size', 'ece_published'} <= set(exit_)
+    assert 'What is published' in page.read_text()
+    assert 'what is published and declared' in capsys.readouterr().out

@@ -41,6 +41,16 @@ def test_it_says_how_it_was_made_and_how_good_it_is(bundle):
     assert all(stage.accuracy and stage.accuracy > 0.9 for stage in bundle.quality.stages)
 
 
+def test_it_says_what_becomes_of_an_answer_under_every_guard(bundle):
+    assert bundle.quality is not None
+    assert bundle.quality.label_coverage == (0.955, 0.95375, 0.9525, 0.95125, 0.95)
+    assert [p.monotone for p in bundle.quality.profiles] == ['none', 'caching', 'product']
+    path = ServingPath(bundle, OnnxRuntimeEngine(bundle))
+    declared = [path.expected_accuracy(k) for k in range(1, 6)]
+    assert declared == sorted(declared)
+    assert declared[0] > 0.92
+
+
 def test_its_exit_rules_save_work(bundle):
     assert bundle.quality is not None
     for kind in ('entropy', 'max_softmax', 'learned'):
@@ -64,7 +74,7 @@ def test_every_stage_names_nearly_all_images(bundle):
     for image, label in zip(pixels, labels, strict=True):
         path.begin(image, 'gray')
         for stage in range(path.num_stages):
-            answer = path.run_stage(stage, engine.new_token())
+            answer = path.run_stage(stage, engine.new_token()).answer
             right[stage] += int(answer.probabilities.argmax()) == label
     engine.close()
     assert all(right >= 0.8 * len(labels)), right

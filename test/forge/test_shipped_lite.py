@@ -50,6 +50,9 @@ def test_it_is_small_and_says_where_it_comes_from(bundle):
 def test_it_declares_no_accuracy_counted_on_training_images(bundle):
     assert bundle.quality is not None
     assert not bundle.quality.held_out
+    # What guards need is known all the same; a coverage would not be kept.
+    assert [p.monotone for p in bundle.quality.profiles] == ['none', 'caching', 'product']
+    assert bundle.quality.label_coverage == ()
 
 
 def test_stages_are_symmetric_int8_and_agree_with_their_parents(bundle):

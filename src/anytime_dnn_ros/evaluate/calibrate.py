@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     """
     bundle = read_bundle(find_bundle(args.bundle))
     _check_writable(bundle, args.out)
+    if args.coverage is not None and not 0 < args.coverage < 1:
+        raise ConfigurationError(f'--coverage {args.coverage:g}: give a share between 0 and 1')
     if args.json:
         check_can_write(args.json)
     images = read_validation(args)

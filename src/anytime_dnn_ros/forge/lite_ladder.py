@@ -43,6 +43,8 @@ from anytime_dnn_ros.ladder.manifest import (
     StageSpec,
     TensorSpec,
 )
+from anytime_dnn_ros.quality.performance_profile import count_profiles
+from anytime_dnn_ros.quality.temperature import probabilities_at
 
 CANDIDATES = (
     ('lite0', 128),
@@ -200,10 +202,16 @@ def write_ladder(
         },
     )
     accuracies = [accuracy for accuracy, _ in rule_figures(stages, spec)[spec.rule]]
+    members = [stage.logits for stage in stages]
+    answers = [combined(members[:k], spec) for k in range(1, len(stages) + 1)]
+    probabilities = probabilities_at(np.stack(answers, 1), [1.0] * len(stages))
+    truth = np.arange(len(probabilities))
     quality = Quality(
-        data=f'{report} ({caution})',
+        data=f'{report} ({caution}); temperatures of the guards: {fit}',
         held_out=False,
         stages=tuple(StageQuality(accuracy=accuracy) for accuracy in accuracies),
+        # No label sets: what training images cover, others would not.
+        profiles=count_profiles(probabilities, truth, truth[FIT], truth[REPORT]),
     )
     files = {stage.name: stage.model for stage in stages}
     return write_bundle(path, manifest, files, photos.labels, quality)

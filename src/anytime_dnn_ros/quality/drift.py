@@ -18,6 +18,8 @@ WINDOW, HISTORY = 500, 5000
 # Dvoretzky-Kiefer-Wolfowitz inequality", 1990).
 FALSE_ALARM = 1e-4
 # A scene may last for many frames: the means of batches of these lengths show it.
+# Few batches may agree by chance: their spread counts for more, by so many standard errors.
+DOUBT = 3.0
 TINY = 1e-12
 BATCHES, LEAST_BATCHES = (5, 10, 20, 50, 100, 200, 500), 5
 
@@ -92,7 +94,10 @@ def _independent_frames(history: NDArray[np.int_]) -> float:
         if batches < LEAST_BATCHES:
             break
         means = history[len(history) - batches * length :].reshape(batches, length).mean(1)
-        # From one batch to the next (von Neumann, 1941), so that a drift is not taken for noise.
-        spread = np.square(np.diff(means)).mean() / 2
+        # From one batch to the next (von Neumann, 1941), without the largest step: a drift makes
+        # one, and is not to be taken for noise.
+        steps = np.sort(np.square(np.diff(means)))[:-1]
+        doubt = 1 + DOUBT * sqrt(2 / len(steps))
+        spread = doubt * steps.mean() / 2
         least = min(least, WINDOW * variance / (length * max(spread, TINY)))
     return max(1.0, least)
