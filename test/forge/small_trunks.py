@@ -19,6 +19,13 @@ def plain() -> nn.Sequential:
     return settled(nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(24, 7)))
 
 
+def deep() -> nn.Sequential:
+    """Nine convolutions, so that there are many places to cut."""
+    torch.manual_seed(0)
+    layers = (conv(3, 8), *(conv(8, 8) for _ in range(8)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return settled(nn.Sequential(*layers, nn.Linear(8, 7)))
+
+
 class Residual(nn.Module):
     """A skip over `middle`, so that a cut behind it lets two tensors cross."""
 

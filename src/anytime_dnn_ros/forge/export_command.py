@@ -11,10 +11,18 @@ from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.forge import checkpoint, train
 from anytime_dnn_ros.forge.checkpoint import Checkpoint, CheckpointError
+from anytime_dnn_ros.forge.stage_limit import add_limit_arguments, read_limit
+from anytime_dnn_ros.forge.staged import stage_macs
 from anytime_dnn_ros.forge.start_training import started
 from anytime_dnn_ros.forge.train_job import Job, check_out, read_job
 from anytime_dnn_ros.forge.trained_bundle import HALF_WEIGHTS_HELP, leave_bundle
 from anytime_dnn_ros.forge.trainer import Trainer
+
+# A stage is a piece of network with an exit, and the exit has to be trained.
+LIMIT_MEND = (
+    'each further cut is an exit to train: give `anytime-dnn train` the same --max-stage-ms and '
+    '--target, without --stages and --cuts; it chooses how many stages keep to it'
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out', type=Path, required=True, metavar='BUNDLE', help='the folder to make or replace'
     )
     parser.add_argument('--half-weights', action='store_true', help=HALF_WEIGHTS_HELP)
+    add_limit_arguments(parser.add_argument)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
 
 
@@ -55,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(args.out)
     if args.json:
         check_can_write(args.json)
+    limit = read_limit(args)
     saved = checkpoint.read(args.checkpoint)
     options = _train_options(saved, args)
     job = read_job(options)
@@ -68,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     state = saved.state_of(job.identity)
     fabric = train.make_fabric(options)
     with started(fabric, job, learns=False) as training:
+        if limit:
+            limit.check(stage_macs(training.net, job.spec.image_shape), LIMIT_MEND)
         training.trainer.load_state_dict(state)
         print(f'{saved.path}: {_standing(training.trainer, job)}')
         figures = leave_bundle(fabric, job, training)

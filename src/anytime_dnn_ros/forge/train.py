@@ -28,6 +28,7 @@ from anytime_dnn_ros.forge.recipe import (
     WEIGHT_DECAY,
 )
 from anytime_dnn_ros.forge.rules import RULES
+from anytime_dnn_ros.forge.stage_limit import add_limit_arguments
 from anytime_dnn_ros.forge.staged import stage_macs
 from anytime_dnn_ros.forge.start_training import Started, started
 from anytime_dnn_ros.forge.train_job import USUAL_VIEWS, Job, check_frozen, check_places, read_job
@@ -90,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--mmac', type=float, help='the widest net whose stages together cost so many million MACs'
     )
     size.add_argument('--stages', type=int, default=0, help="how many (the network's own number)")
+    add_limit_arguments(size.add_argument)
     size.add_argument('--size', type=int, help='fit images to this height and width, pixels')
     size.add_argument(
         '--image-size',

@@ -24,6 +24,7 @@ from anytime_dnn_ros.forge.augment import Augmentation
 from anytime_dnn_ros.forge.checkpoint import Checkpoint
 from anytime_dnn_ros.forge.networks import NetworkSpec, fit_width, is_pretrained
 from anytime_dnn_ros.forge.recipe import FINE_TUNING_RATE, LEARNING_RATE, Recipe
+from anytime_dnn_ros.forge.stage_limit import read_limit, within_limit
 from anytime_dnn_ros.ladder.bundle import check_can_write_bundle
 
 # As in the manifest's schema.
@@ -37,7 +38,7 @@ USUAL_VIEWS = 4
 OF_THE_CALL = frozenset(
     {
         *('run', 'data', 'out', 'json', 'half_weights', 'resume', 'max_minutes', 'start_from'),
-        *('threads', 'device', 'devices', 'num_nodes', 'strategy'),
+        *('threads', 'device', 'devices', 'num_nodes', 'strategy', 'max_stage_ms', 'target'),
     }
 )
 
@@ -118,8 +119,12 @@ def read_job(args: argparse.Namespace) -> Job:
         features=args.features,
         frozen=args.freeze_trunk,
     )
-    if args.mmac is not None:
-        spec = fit_width(spec, args.mmac * 1e6)
+
+    def fit(spec: NetworkSpec) -> NetworkSpec:
+        return spec if args.mmac is None else fit_width(spec, args.mmac * 1e6)
+
+    limit = read_limit(args)
+    spec = within_limit(spec, limit, fit) if limit else fit(spec)
     recipe = Recipe(
         epochs=args.epochs,
         batch=args.batch,
@@ -161,6 +166,8 @@ def read_job(args: argparse.Namespace) -> Job:
         },
         options={
             **{name: value for name, value in vars(args).items() if name not in OF_THE_CALL},
+            # As chosen: no other call needs the target's file for the same network.
+            'stages': spec.stages,
             'command': command,
         },
         out=args.out.absolute(),
