@@ -1,0 +1,54 @@
+"""What TensorRT says: it returns None where others raise, and its logger has the reason."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+LOG = logging.getLogger(__name__)
+KEPT_ERRORS = 20
+
+
+@lru_cache
+def tensorrt_log(module: Any) -> Any:
+    """The one logger of a TensorRT module; builders and runtimes of a process share one anyway.
+
+    Args:
+        module: `TensorRT.module`.
+
+    Returns:
+        A `trt.ILogger`, with what `last_errors` reads.
+    """
+
+    # The base class exists only once the module has been imported.
+    class Log(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.errors: deque[str] = deque(maxlen=KEPT_ERRORS)
+            error, warning = module.ILogger.ERROR, module.ILogger.WARNING
+            self._levels = {
+                module.ILogger.INTERNAL_ERROR: logging.ERROR,
+                error: logging.ERROR,
+                warning: logging.WARNING,
+            }
+
+        def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
+            level = self._levels.get(severity, logging.DEBUG)
+            if level == logging.ERROR:
+                self.errors.append(msg)
+            # Whoever asked gets errors raised; the rest is for whoever turns logging on.
+            LOG.debug('%s: %s', logging.getLevelName(level), msg)
+
+    return Log()
+
+
+def last_errors(log: Any) -> str:
+    """What went wrong since the last call, one sentence after the other; then forgotten."""
+    text = '; '.join(dict.fromkeys(log.errors))
+    log.errors.clear()
+    return text or 'it gave no reason'
