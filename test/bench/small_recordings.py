@@ -47,6 +47,7 @@ def recording(frames, *, can_cut=True, **changes):
         num_classes=CLASSES,
         load='step',
         onset_s=None,
+        loaded_s=(),
         rate_hz=1 / PERIOD_S,
         ladder=Ladder(ReferenceTimes(samples), (1.0, 1.0, 1.0), can_cut),
         frames=tuple(frames),
@@ -69,4 +70,5 @@ def noisy_recording(count=400, seed=1):
         (0.1 * i, LoadSignal(regime=3 if i > 8 else 1, cpu_percent=90.0 if i > 8 else 10.0))
         for i in range(int(10 * count * PERIOD_S))
     )
-    return recording(frames, onset_s=onset * PERIOD_S, loads=loads)
+    begin_s, end_s = onset * PERIOD_S, count * PERIOD_S
+    return recording(frames, onset_s=begin_s, loaded_s=((begin_s, end_s),), loads=loads)

@@ -69,6 +69,16 @@ def test_a_replay_has_a_row_for_each_policy_and_deadline(recorded, tmp_path):
     assert read(file)['setup']['deadlines'][0] == {'ms': 10.0, 'why': 'as given'}
 
 
+def test_recordings_of_one_load_are_told_apart(recorded, tmp_path):
+    other = tmp_path / 'other.jsonl'
+    write_recording(other, noisy_recording(seed=2))
+    words = ('--replay', recorded, other, '--deadlines', '20', '--policies', 'ours,oracle')
+    assert run(*words, '--json', tmp_path / 'r.json') == 0
+    rows = read(tmp_path / 'r.json')['rows']
+    assert [r['load'] for r in rows] == ['by_hand.jsonl'] * 2 + ['other.jsonl'] * 2
+    assert all(r['share_of_oracle'] for r in rows)
+
+
 def test_a_live_bench_of_a_small_ladder(bundle, data, tmp_path, capsys):
     file = tmp_path / 'live.json'
     words = ('--bundle', bundle, '--data', data, '--frames', 20, '--rate-hz', 200)

@@ -38,12 +38,14 @@ def is_gone(pid):
 
 def test_no_load_never_comes_on():
     plan = load_plan('none', 9.0, cores=2)
-    assert (plan.onset_s, plan.commands) == (None, (('none', 'none'),))
+    assert (plan.onset_s, plan.loaded_s) == (None, ())
+    assert plan.commands == (('none', 'none'),)
 
 
 def test_a_step_takes_every_core_from_a_third_on():
     plan = load_plan('step', 9.0, cores=3)
     assert plan.onset_s == 3.0
+    assert plan.loaded_s == ((3.0, 9.0),)
     assert plan.commands[plan.index(2.99)] == ('none',) * 3
     assert plan.commands[plan.index(3.0)] == plan.commands[plan.index(9.0)] == (FULL,) * 3
 
@@ -54,6 +56,8 @@ def test_bursts_come_and_go_several_times():
     rises = sum(b == FULL != a for a, b in pairwise(states))
     assert rises == BURSTS
     assert states[0] == states[-1] == 'none'
+    assert len(plan.loaded_s) == BURSTS
+    assert plan.loaded_s[0][0] == plan.onset_s == 3.0
 
 
 def test_periodic_load_is_10_ms_in_each_100_ms():
@@ -83,6 +87,8 @@ def test_a_recorded_load_is_played_core_by_core(tmp_path):
         ('cpu 0.500 0.1', 'cpu 0.500 0.1'),
     )
     assert plan.onset_s == 1.0
+    assert plan.loaded_s == ((1.0, 60.0),)
+    assert load_plan(f'trace:{file}', 0.9, cores=2).loaded_s == ()
 
 
 def test_a_recording_without_processor_load_is_refused(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -43,6 +45,7 @@ from anytime_dnn_ros.bench.table import UNITS, figures_table, pass_line
 from anytime_dnn_ros.bench.trace import Recording, read_recording, write_recording
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.evaluate.labelled import read_test
+from anytime_dnn_ros.evaluate.measurement import distinct_names
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.stage_scores import bundle_labels
 from anytime_dnn_ros.evaluate.whole_file import write_whole
@@ -69,10 +72,9 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     goals = Goals(miss_rate_target=args.miss_target)
     console = Console()
-    with image_progress(console) as progress:
+    with _ended_in_order(), image_progress(console) as progress:
         if args.replay:
-            recordings = [read_recording(file) for file in args.replay]
-            result = _replayed(recordings, args, goals, progress)
+            result = _replayed(_recordings(args.replay), args, goals, progress)
         elif args.ros:
             # rclpy is needed for this alone.
             from anytime_dnn_ros.bench.ros import run_through_dds  # noqa: PLC0415
@@ -103,6 +105,23 @@ def run(args: argparse.Namespace) -> int:
         page = bench_page(result.passes, rows, result.setup, result.deadlines, args.miss_target)
         write_whole(args.html, page.encode())
     return 0
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the bench as Ctrl-C does: programs that it has started are ended first."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _recordings(files: Sequence[Path]) -> list[Recording]:
+    """The recorded runs; those of the same load are told apart by their files."""
+    recordings = [read_recording(file) for file in files]
+    names = distinct_names([(r.load, f) for r, f in zip(recordings, files, strict=True)])
+    return [replace(r, load=name) for r, name in zip(recordings, names, strict=True)]
 
 
 def _deadline_notes(result: Result) -> dict[str, Any]:
@@ -215,7 +234,7 @@ def _deadlines(bench: Bench, args: argparse.Namespace, progress: Progress) -> tu
     rest = record_pass(bench, load_plan('none', bench.length_s), count=REST_FRAMES)
     progress('deadlines', 1, 2)
     step = load_plan('step', bench.length_s)
-    loaded = replace(step, at_s=(0.0,), commands=step.commands[1:])
+    loaded = replace(step, at_s=(0.0,), commands=step.commands[1:], loads=(True,))
     loaded_frames = record_pass(bench, loaded, count=LOADED_FRAMES).frames
     progress('deadlines', 2, 2)
     return auto_deadlines(rest.frames, loaded_frames, args.miss_target)
@@ -261,7 +280,7 @@ def _replayed(
     progress('replays', len(todo), len(todo))
     first = recordings[0]
     setup = {
-        'bundle': first.bundle,
+        'bundle': ', '.join(dict.fromkeys(r.bundle for r in recordings)),
         'data': first.note,
         'frames': len(first.frames),
         'rate_hz': first.rate_hz,

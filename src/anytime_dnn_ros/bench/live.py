@@ -217,6 +217,7 @@ def run_pass(bench: Bench, plan: LoadPlan, deadline_ms: float, name: str, goals:
         policy=name,
         frames=tuple(_outcome(bench.film, frame, sink, begin_s) for frame in sent),
         onset_s=plan.onset_s,
+        loaded_s=plan.loaded_s,
         energy_j=energy.joules(),
         decision_s=tuple(policy.decision_s),
     )
@@ -293,6 +294,7 @@ def record_pass(
         num_classes=manifest.num_classes,
         load=plan.name,
         onset_s=plan.onset_s,
+        loaded_s=plan.loaded_s,
         rate_hz=bench.rate_hz,
         ladder=bench.ladder,
         frames=tuple(frames),

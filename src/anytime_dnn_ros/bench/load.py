@@ -49,17 +49,36 @@ class LoadPlan:
         name: As the user named it.
         at_s: When the workers are told something else, seconds from the start, rising from 0.
         commands: What they are told then.
-        onset_s: When load first comes on; None if it never does.
+        loads: Whether that is load.
+        length_s: Of the run.
     """
 
     name: str
     at_s: tuple[float, ...]
     commands: tuple[Commands, ...]
-    onset_s: float | None
+    loads: tuple[bool, ...]
+    length_s: float
 
     def index(self, time_s: float) -> int:
         """Which of the commands holds at a time since the start, seconds."""
         return max(0, bisect.bisect_right(self.at_s, time_s) - 1)
+
+    @property
+    def onset_s(self) -> float | None:
+        """When load first comes on where there was none; None if it never does."""
+        return next((begin_s for begin_s, _ in self.loaded_s if begin_s > 0), None)
+
+    @property
+    def loaded_s(self) -> tuple[tuple[float, float], ...]:
+        """From when to when there is load."""
+        spans: list[tuple[float, float]] = []
+        ends = (*self.at_s[1:], self.length_s)
+        for begin_s, end_s, is_load in zip(self.at_s, ends, self.loads, strict=True):
+            if is_load and begin_s < self.length_s:
+                goes_on = bool(spans) and spans[-1][1] == begin_s
+                first_s = spans.pop()[0] if goes_on else begin_s
+                spans.append((first_s, min(end_s, self.length_s)))
+        return tuple(spans)
 
 
 def load_plan(name: str, length_s: float, cores: int | None = None) -> LoadPlan:
@@ -75,16 +94,18 @@ def load_plan(name: str, length_s: float, cores: int | None = None) -> LoadPlan:
     """
     cores = cores or usable_cores()
     if name.startswith(TRACE):
-        return _trace_plan(name, cores)
+        return _trace_plan(name, length_s, cores)
     quiet: Commands = ('none',) * cores
     full = _same(cores, 'cpu', FULL_SHARE, FULL_PERIOD_S)
     on_s = ONSET_SHARE * length_s
     if name == 'none':
-        return LoadPlan(name, (0.0,), (quiet,), None)
+        return LoadPlan(name, (0.0,), (quiet,), (False,), length_s)
     if name == 'burst':
         pitch_s = (length_s - on_s) / BURSTS
         times = [on_s + pitch_s * (i + on) for i in range(BURSTS) for on in (0.0, BURST_DUTY)]
-        return LoadPlan(name, (0.0, *times), (quiet, *(full, quiet) * BURSTS), on_s)
+        loads = (False, *(True, False) * BURSTS)
+        commands = tuple(full if is_load else quiet for is_load in loads)
+        return LoadPlan(name, (0.0, *times), commands, loads, length_s)
     steady = {
         'step': full,
         'periodic': _same(cores, 'cpu', PERIODIC_SHARE, PERIODIC_S),
@@ -95,7 +116,7 @@ def load_plan(name: str, length_s: float, cores: int | None = None) -> LoadPlan:
             f'no load {name!r}: give some of {", ".join(LOADS)} and {TRACE}FILE, with commas '
             'between them; FILE is a CSV file that monitor_node wrote with record_to_file'
         )
-    return LoadPlan(name, (0.0, on_s), (quiet, steady[name]), on_s)
+    return LoadPlan(name, (0.0, on_s), (quiet, steady[name]), (False, True), length_s)
 
 
 def usable_cores() -> int:
@@ -114,13 +135,13 @@ def _memory_bytes(cores: int) -> int:
     return int(min(MOST_MEMORY_BYTES, MEMORY_SHARE * free) / cores)
 
 
-def _trace_plan(name: str, cores: int) -> LoadPlan:
+def _trace_plan(name: str, length_s: float, cores: int) -> LoadPlan:
     """The recorded load of each core played on one of ours; the mean where they are unknown."""
     recording = read_recording(Path(name.removeprefix(TRACE)))
     begin_s = recording.times_s[0]
     times: list[float] = []
     commands: list[Commands] = []
-    onset_s, was_busy = None, True
+    loads: list[bool] = []
     for time_s, sample in zip(recording.times_s, recording.samples, strict=True):
         known = [core for core in sample.cpu_percent_per_core if not isnan(core)]
         mean = sum(known) / len(known) if known else sample.cpu_percent
@@ -129,14 +150,12 @@ def _trace_plan(name: str, cores: int) -> LoadPlan:
         shares = [known[i % len(known)] if known else mean for i in range(cores)]
         times.append(time_s - begin_s)
         commands.append(tuple(f'cpu {share / 100:.3f} {TRACE_PERIOD_S}' for share in shares))
-        if mean >= BUSY_PERCENT and not was_busy and onset_s is None:
-            onset_s = times[-1]
-        was_busy = mean >= BUSY_PERCENT
+        loads.append(mean >= BUSY_PERCENT)
     if not times:
         raise ConfigurationError(
             f'{name}: no line tells the load of the processor; record it again with monitor_node'
         )
-    return LoadPlan(name, (0.0, *times[1:]), tuple(commands), onset_s)
+    return LoadPlan(name, (0.0, *times[1:]), tuple(commands), tuple(loads), length_s)
 
 
 class LoadWorkers:

@@ -89,6 +89,7 @@ class Pass:
     Attributes:
         frames: In order of their arrival.
         onset_s: When load came on, on the clock of the pass; None if never.
+        loaded_s: From when to when there was load, likewise.
         energy_j: Joules of the processor packages meanwhile; None where nobody can tell.
         decision_s: Time of each decision of the policy; empty where it was not taken.
         others_percent: Load by other processes just before, 0..100; None where not measured.
@@ -100,6 +101,7 @@ class Pass:
     policy: str
     frames: tuple[FrameOutcome, ...]
     onset_s: float | None
+    loaded_s: tuple[tuple[float, float], ...] = ()
     energy_j: float | None = None
     decision_s: tuple[float, ...] = ()
     others_percent: float | None = None

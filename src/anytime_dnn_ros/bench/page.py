@@ -243,9 +243,8 @@ def _draw_stages(axes: Axes, one: Pass) -> None:
 
 def _shade(axes: Axes, one: Pass) -> None:
     """The time under load, and darker at its front where its first seconds are counted apart."""
-    if one.onset_s is None or not one.frames:
-        return
-    end_s = one.frames[-1].arrival_s
-    axes.axvspan(one.onset_s, end_s, color=SHADE, alpha=0.4, lw=0)
-    first_end_s = min(end_s, one.onset_s + SETTLING_S)
-    axes.axvspan(one.onset_s, first_end_s, color=SHADE, alpha=0.6, lw=0)
+    for begin_s, end_s in one.loaded_s:
+        axes.axvspan(begin_s, end_s, color=SHADE, alpha=0.4, lw=0)
+    if one.onset_s is not None and one.frames:
+        end_s = min(one.frames[-1].arrival_s, one.onset_s + SETTLING_S)
+        axes.axvspan(one.onset_s, end_s, color=SHADE, alpha=0.6, lw=0)

@@ -41,6 +41,7 @@ def replay(recording: Recording, deadline_ms: float, name: str, goals: Goals) ->
         policy=name,
         frames=tuple(replayed.outcomes),
         onset_s=recording.onset_s,
+        loaded_s=recording.loaded_s,
         decisions=tuple(replayed.decisions),
     )
 

@@ -140,7 +140,11 @@ def _run_pass(
     camera = node.create_publisher(Image, 'image', QoSProfile(depth=CAMERA_DEPTH))
     spinner.start()
     try:
-        with tempfile.TemporaryDirectory() as logs, Children(Path(logs)) as children:
+        with (
+            tempfile.TemporaryDirectory() as logs,
+            # Of the load's own session: see `LoadWorkers`.
+            Children(Path(logs), own_sessions=False) as children,
+        ):
             children.start(MONITOR, 'anytime_dnn_ros.nodes.monitor_node')
             children.start(NODE, 'anytime_dnn_ros.nodes.anytime_node', parameters)
             _warm_up(node, camera, bench.film, heard, children)
@@ -162,6 +166,7 @@ def _run_pass(
             for stamp_ns, at_s, label in sent
         ),
         onset_s=plan.onset_s,
+        loaded_s=plan.loaded_s,
         energy_j=energy.joules(),
         others_percent=others_percent,
     )

@@ -90,6 +90,7 @@ class Recording:
         num_classes: Of the ladder.
         load: Name of the load.
         onset_s: When load first came on, seconds from the start; None if never.
+        loaded_s: From when to when there was load, likewise.
         rate_hz: Of the camera.
         ladder: What policies know from the start.
         frames: In order of arrival; at least one.
@@ -101,6 +102,7 @@ class Recording:
     num_classes: int
     load: str
     onset_s: float | None
+    loaded_s: tuple[tuple[float, float], ...]
     rate_hz: float
     ladder: Ladder
     frames: tuple[FrameTrace, ...]
@@ -165,6 +167,7 @@ def _lines(recording: Recording) -> Iterator[str]:
             'num_classes': recording.num_classes,
             'load': recording.load,
             'onset_s': recording.onset_s,
+            'loaded_s': recording.loaded_s,
             'rate_hz': recording.rate_hz,
             'macs': ladder.macs,
             'can_cut': ladder.can_cut,
@@ -230,6 +233,7 @@ def _header(doc: dict[str, Any]) -> Recording:
         num_classes=doc['num_classes'],
         load=doc['load'],
         onset_s=doc['onset_s'],
+        loaded_s=tuple((begin_s, end_s) for begin_s, end_s in doc['loaded_s']),
         rate_hz=doc['rate_hz'],
         ladder=Ladder(
             ReferenceTimes(samples_s), tuple(doc['macs']), doc['can_cut'], doc['threads']

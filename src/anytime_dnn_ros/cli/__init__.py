@@ -62,7 +62,7 @@ COMMANDS = {
     'bench': Command(
         'anytime_dnn_ros.bench.command',
         'missed deadlines and accuracy of policies under real load',
-        'forge',
+        'demo',
     ),
     'inspect': Command('anytime_dnn_ros.cli.inspection', 'show and check a ladder bundle'),
     'doctor': Command('anytime_dnn_ros.cli.doctor', 'say what this machine lacks for the nodes'),

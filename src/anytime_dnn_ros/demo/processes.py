@@ -77,10 +77,14 @@ class Children:
 
     Args:
         logs: Folder of the logs.
+        own_sessions: Whether Ctrl-C reaches this program alone, which then ends its children in
+            order. Linux may also schedule processes by session (`sched_autogroup`): load from
+            another session then weighs less.
     """
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, own_sessions: bool = True) -> None:
         self._logs = logs
+        self._own_sessions = own_sessions
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Children:
@@ -96,17 +100,14 @@ class Children:
             self.stop(name)
 
     def start(self, name: str, module: str, arguments: Sequence[str] = ()) -> None:
-        """Starts `python -m module arguments`, in a session of its own.
-
-        So Ctrl-C reaches the demo alone, which ends its children in order.
-        """
+        """Starts `python -m module arguments`."""
         with (self._logs / f'{name}.log').open('wb') as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, '-m', module, *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,
+                start_new_session=self._own_sessions,
             )
 
     def process(self, name: str) -> psutil.Process:
