@@ -1,8 +1,11 @@
-"""A float32 ONNX stage turned to float16 inside, its inputs and outputs as they were."""
+"""An ONNX stage turned to float16 inside, its inputs and outputs as they were."""
 
 from __future__ import annotations
 
 import onnx
+from onnx import TensorProto, helper
+
+PRODUCTS = ('MatMul', 'Gemm')
 
 
 def to_float16(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -20,3 +23,30 @@ def to_float16(proto: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     return convert_float_to_float16(copy, keep_io_types=True)
+
+
+def products_to_float16(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Casts what goes into each matrix product to float16, and its result back to float32.
+
+    Args:
+        proto: Left as it is.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    nodes = []
+    for node in copy.graph.node:
+        if node.op_type not in PRODUCTS:
+            nodes.append(node)
+            continue
+        for i, name in enumerate(node.input):
+            # A name of its own for each use: two products may read the same tensor.
+            node.input[i] = f'{node.output[0]}/input{i}_float16'
+            nodes.append(helper.make_node('Cast', [name], [node.input[i]], to=TensorProto.FLOAT16))
+        result, node.output[0] = node.output[0], f'{node.output[0]}_float16'
+        nodes += [
+            node,
+            helper.make_node('Cast', [node.output[0]], [result], to=TensorProto.FLOAT),
+        ]
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return copy

@@ -18,7 +18,7 @@ import onnx
 from onnx import numpy_helper
 
 from anytime_dnn_ros.engines.build_progress import BuildProgress, progress_monitor
-from anytime_dnn_ros.engines.float16 import to_float16
+from anytime_dnn_ros.engines.float16 import products_to_float16, to_float16
 from anytime_dnn_ros.engines.tensorrt_library import TensorRT
 from anytime_dnn_ros.engines.tensorrt_log import last_errors, tensorrt_log
 from anytime_dnn_ros.engines.whole_file import replace_file
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Precision = Literal['fp32', 'fp16', 'int8']
 PRECISIONS = ('auto', 'fp32', 'fp16', 'int8')
 Say = Callable[[str], object]
+# What TensorRT for RTX says on building for it: "FP32 GEMM is not supported".
+TURING = '7.5'
 QUANTIZERS = ('QuantizeLinear', 'DequantizeLinear')
 
 
@@ -118,14 +120,16 @@ def build_engine(
     )
     if options.precision == 'fp16' and not weakly_typed:
         proto = to_float16(proto)
-        model = proto.SerializeToString()
+    # The classifier's product, which the library does not take into int8 there.
+    if options.precision == 'int8' and options.target == TURING:
+        proto = products_to_float16(proto)
 
     log = tensorrt_log(trt_)
     log.errors.clear()
     builder: trt.Builder = trt_.Builder(log)
     network: trt.INetworkDefinition = builder.create_network(_network_flags(library, weakly_typed))
     parser: trt.OnnxParser = trt_.OnnxParser(network, log)
-    if not parser.parse(model):
+    if not parser.parse(proto.SerializeToString()):
         raise EngineError(f'{where}: {_parser_errors(parser, proto)}')
     config = _configured(library, builder, options, weakly_typed)
     monitor = None
@@ -140,7 +144,10 @@ def build_engine(
     if monitor is not None and monitor.raised is not None:
         raise monitor.raised
     if plan is None:
-        raise EngineError(f'{where}: {last_errors(log)}')
+        mend = ''
+        if options.precision == 'fp32' and options.target == TURING:
+            mend = "; TensorRT for RTX has no float32 products on Turing: take 'auto' or 'fp16'"
+        raise EngineError(f'{where}: {last_errors(log)}{mend}')
     if timed is not None:
         timings: trt.ITimingCache = config.get_timing_cache()
         _keep_timings(bytes(timings.serialize()), timed, say)
