@@ -173,6 +173,8 @@ def test_a_frame_is_refined_stage_by_stage_and_ends_with_one_final(bundle, start
     assert 0 < parts_s <= summary.total_s
     assert summary.age_s == pytest.approx(0.25 + summary.total_s)
     assert (runner.counters.received, runner.counters.answered) == (1, 1)
+    # One confidence per frame, that of its first stage.
+    assert runner.drift.state().frames == 1
 
 
 def test_only_the_newest_waiting_frame_is_served(bundle, start):

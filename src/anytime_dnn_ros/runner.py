@@ -19,6 +19,7 @@ from anytime_dnn_ros.errors import EngineError, ImageError, MissingDependencyErr
 from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.frame_fit import ColorOrder
 from anytime_dnn_ros.planner import Policy, Situation, StopReason
+from anytime_dnn_ros.quality.drift import Drift
 from anytime_dnn_ros.quality.forecast import Forecaster
 from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.serving import ServingPath
@@ -207,6 +208,7 @@ class Runner:
         self.max_frame_age_s = max_frame_age_s
         self.publish_intermediate = publish_intermediate
         self.counters = Counters()
+        self.drift = Drift(path.bundle.quality)
         self._realtime_priority = realtime_priority
         self._path = path
         self._policy = policy
@@ -395,6 +397,7 @@ class Runner:
             return False
         end_s = monotonic()
         self._observe(flight, stage, end_s - start_s, finished=True)
+        self.drift.observe(judgement.newest)
         with self._flight_changed:
             if flight.finished:
                 if stage == 0:

@@ -1,10 +1,12 @@
 from dataclasses import replace
 from math import isnan
 from statistics import NormalDist
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 
+from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.manifest import Quality
 from anytime_dnn_ros.ladder.profile import Profile, ProfileStage
 from anytime_dnn_ros.quality.drift import WINDOW, Drift
@@ -12,6 +14,10 @@ from anytime_dnn_ros.quality.drift import WINDOW, Drift
 # Counted on confidences spread evenly from 0 to 1.
 FIRST = ProfileStage(1.0, 0.0, None, tuple(np.arange(1, 10) / 10), (0, 300) * 10, ((0, 290) * 10,))
 QUALITY = Quality('x', True, profiles=(Profile('product', (FIRST,)),))
+
+
+def first(confidence: float) -> Answer:
+    return Answer(1, np.zeros(2, np.float32), float(confidence))
 
 
 def resembling(count: int, correlation: float, seed: int = 0) -> np.ndarray:
@@ -26,7 +32,7 @@ def resembling(count: int, correlation: float, seed: int = 0) -> np.ndarray:
 def states(confidences, every=50):
     drift = Drift(QUALITY)
     for n, confidence in enumerate(confidences, start=1):
-        drift.observe(float(confidence))
+        drift.observe(first(confidence))
         if n >= WINDOW and not n % every:
             yield drift.state()
 
@@ -71,7 +77,7 @@ def test_the_distance_is_that_of_the_shares():
 def test_without_counts_nothing_is_said(quality):
     drift = Drift(quality)
     for _ in range(2 * WINDOW):
-        drift.observe(0.01)
+        drift.observe(first(0.01))
     assert isnan(drift.state().distance)
     assert not drift.state().drifted
 
@@ -80,6 +86,30 @@ def test_nothing_is_said_before_the_window_is_full():
     drift = Drift(QUALITY)
     assert drift.state().frames == 0
     for _ in range(WINDOW - 1):
-        drift.observe(0.01)
+        drift.observe(first(0.01))
     assert drift.state().frames == WINDOW - 1
     assert isnan(drift.state().distance)
+
+
+def test_only_the_first_stage_counts():
+    drift = Drift(QUALITY)
+    for stage in (1, 2, 3, 1):
+        drift.observe(replace(first(0.5), stage=stage))
+    assert drift.state().frames == 2
+
+
+def test_the_state_may_be_asked_for_while_frames_come():
+    drift, done = Drift(QUALITY), Event()
+
+    def feed():
+        while not done.is_set():
+            drift.observe(first(0.5))
+
+    feeder = Thread(target=feed)
+    feeder.start()
+    try:
+        for _ in range(300):
+            assert drift.state().frames <= WINDOW
+    finally:
+        done.set()
+        feeder.join()

@@ -10,6 +10,7 @@ from math import inf, log, nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.manifest import Quality
 
 # Frames that are compared, and frames that tell how much one resembles the next.
@@ -46,7 +47,10 @@ class DriftState:
 
 
 class Drift:
-    """Compares the first stage's confidences, which every frame has. For one thread at a time.
+    """Compares the first stage's confidences, which every frame has.
+
+    One thread observes; any may ask for the state. Scenes that last for thousands of frames look
+    like a drift until several have been seen.
 
     Args:
         quality: The bundle's. Without held-out counts there is nothing to compare with.
@@ -67,13 +71,15 @@ class Drift:
             self._shares = images.cumsum() / self._counted
         self._bins: deque[int] = deque(maxlen=HISTORY)
 
-    def observe(self, confidence: float) -> None:
-        """Takes the confidence of a frame's first answer, 0..1."""
-        self._bins.append(bisect_right(self._edges, confidence))
+    def observe(self, answer: Answer) -> None:
+        """Takes any stage's own answer; that of the first counts."""
+        if answer.stage == 1:
+            self._bins.append(bisect_right(self._edges, answer.confidence))
 
     def state(self) -> DriftState:
         """What can be said now. Takes longer than `observe`: for diagnostics, not every frame."""
-        history = np.array(self._bins)
+        # A copy at once: another thread may observe meanwhile.
+        history = np.array(self._bins.copy())
         bins = history[-WINDOW:]
         if not self._counted or len(bins) < WINDOW:
             return DriftState(len(bins), nan, inf)
