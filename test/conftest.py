@@ -18,3 +18,20 @@ def robot(tmp_path_factory):
     robot = Robot(tmp_path_factory.mktemp('robot'))
     yield robot
     robot.close()
+
+
+@pytest.fixture(scope='session')
+def tensorrt_builds(request):
+    """Real builds, without a GPU; says at the end how long they took."""
+    pytest.importorskip(
+        'tensorrt_rtx_bindings', reason='TensorRT for RTX is not installed (make tensorrt)'
+    )
+    from tensorrt_builds import Builds
+
+    builds = Builds()
+    yield builds
+    if len(builds):
+        with request.config.pluginmanager.getplugin(
+            'capturemanager'
+        ).global_and_fixture_disabled():
+            print(f'\n{builds}')

@@ -68,13 +68,13 @@ def stage_precision(wish: str, manifest_precision: str) -> Precision:
         return 'int8' if quantised else 'fp16'
     if wish == 'int8' and not quantised:
         raise ConfigurationError(
-            "precision is 'int8', but the ladder is not quantised: export it with --quantize, or "
+            "precision is 'int8', but the ladder is not quantised: take a quantised one, or "
             "take 'auto' or 'fp16'"
         )
     if wish in ('fp32', 'fp16') and quantised:
         raise ConfigurationError(
             f"precision is {wish!r}, but the ladder is quantised: take 'auto' or 'int8', or "
-            'export it without --quantize'
+            'a ladder of float stages'
         )
     for precision in ('fp32', 'fp16', 'int8'):
         if wish == precision:
@@ -170,8 +170,8 @@ def _check_quantisation(proto: onnx.ModelProto, options: BuildOptions, where: st
         if zero_point is not None and numpy_helper.to_array(zero_point).any():
             raise EngineError(
                 f'{where}: node {node.name or node.output[0]!r} ({node.op_type}) has a zero point '
-                'that is not 0, and TensorRT takes only symmetric int8: quantise with zero point '
-                '0, as anytime-dnn export --quantize does'
+                'that is not 0, and TensorRT takes only symmetric int8: quantise activations and '
+                'weights with zero point 0, as anytime-dnn ensemble does'
             )
     if bool(quantizers) != (options.precision == 'int8'):
         has = 'has' if quantizers else 'has no'
