@@ -131,9 +131,10 @@ class CudaStream:
         address = int(self._make('cudaHostAlloc', num_bytes, flags))
         self._undo.append(('cudaFreeHost', address))
         memory = (ctypes.c_uint8 * num_bytes).from_address(address)
-        pinned = np.frombuffer(memory, np.uint8)
+        pinned = np.ctypeslib.as_array(memory)
         pinned[:] = 0
-        return pinned.view(dtype).reshape(shape)
+        array: NDArray[np.generic] = pinned.view(dtype).reshape(shape)
+        return array
 
     def copy_to_device(self, target: int, source: NDArray[np.generic]) -> None:
         """Queues the copy of a pinned array to device memory."""

@@ -39,14 +39,17 @@ class OnnxRuntimeEngine:
     Args:
         bundle: A checked bundle.
         threads: Threads inside a stage. One has the tightest tail on a busy machine.
+        plain: Runs each operator as the file has it, unfused, quantised ones in float: slow, and
+            a yardstick for other engines.
 
     Raises:
         EngineError: A stage cannot be loaded or run.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 1, plain: bool = False) -> None:
         self._names = [stage.name for stage in bundle.manifest.stages]
         self._threads = threads
+        self._plain = plain
         self._buffers: dict[str, NDArray[np.generic]] = {}
         self._image_keys: list[str | None] = []
         self._logits: list[NDArray[np.float32]] = []
@@ -108,7 +111,9 @@ class OnnxRuntimeEngine:
         stage = bundle.manifest.stages[index]
         detail = 'as exported'
         try:
-            model, count = to_unsigned(bundle.stage_file(index).read_bytes())
+            model, count = bundle.stage_file(index).read_bytes(), 0
+            if not self._plain:
+                model, count = to_unsigned(model)
             detail = f'{count} tensors s8 to u8' if count else detail
             session = ort.InferenceSession(model, self._session_options(), providers=PROVIDERS)
         except Exception as error:  # the library raises its own unexported types
@@ -144,6 +149,8 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = ORT_ERROR_LEVEL
+        if self._plain:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # One arena per session keeps memory for a peak that only the load has.
         options.enable_cpu_mem_arena = False
         # One spinning pool per stage would keep the cores from the stage that runs.

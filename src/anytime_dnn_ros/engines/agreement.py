@@ -1,0 +1,202 @@
+"""Whether a built engine gives the answers of ONNX Runtime; one that does not, may not serve.
+
+Both run every stage on the same frames. Two figures count per stage: on how many frames both name
+the same class, and how far a logit is off at most, relative to the frame's largest.
+
+The yardstick is ONNX Runtime taking the file literally. How ONNX Runtime serves it (fused, int8
+rewritten) is a second right way of computing it; what these two differ by on a frame is the
+frame's rounding noise, and where the best two classes are closer than that, neither is the right
+one and the frame does not count for the class. On the shipped int8 ladder a third right way,
+integer kernels, agreed on 97.6 to 100 % of all photos and on 100 % of those that count (88 to
+94 %); on synthetic frames on 81 to 95 % of all and 100 % of those that count (9 to 34 %).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anytime_dnn_ros.engines.base import Engine
+from anytime_dnn_ros.errors import ConfigurationError, EngineError
+from anytime_dnn_ros.ladder.frame_fit import fit_frame
+from anytime_dnn_ros.ladder.manifest import Manifest
+
+# Share of frames on which both must name the same class, by the precision of the engine.
+LEAST_TOP1 = {'fp32': 0.99, 'fp16': 0.99, 'int8': 0.98}
+# A logit may be off by this share of the frame's largest. The shipped int8 ladder by integer
+# kernels is off by 0.11 at most.
+MOST_ERROR = {'fp32': 0.05, 'fp16': 0.1, 'int8': 0.25}
+# Two libraries that sum a thousand float32 products in another order differ by less than this
+# share of the largest logit; no frame's rounding noise is taken to be smaller.
+FLOAT_NOISE = 1e-4
+# Below this many that count, photos are better asked for.
+FEW_FRAMES = 20
+SYNTHETIC_FRAMES = 64
+SYNTHETIC_SHAPE = (240, 320)
+WAVES = 6
+MOST_CYCLES = 4.0
+# More photos than this only make the start longer.
+MOST_PHOTOS = 500
+PHOTO_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.webp'}
+
+
+@dataclass(frozen=True)
+class StageAgreement:
+    """What became of one stage.
+
+    Attributes:
+        precision: Of the engine: `fp32`, `fp16` or `int8`.
+        counted: Frames whose class is beyond rounding noise.
+        agreed: Of these, the frames to which the engine gave the same class.
+        worst_error: Largest difference of a logit, relative to the frame's largest magnitude;
+            infinite where the engine gave a number that is not finite.
+    """
+
+    name: str
+    precision: str
+    counted: int
+    agreed: int
+    worst_error: float
+
+    @property
+    def top1(self) -> float:
+        """Share of agreed frames, 0..1; 1 where none could be counted."""
+        return self.agreed / self.counted if self.counted else 1.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the stage may serve; one frame alone proves nothing."""
+        good = self.top1 >= LEAST_TOP1[self.precision] or self.counted - self.agreed <= 1
+        return good and self.worst_error <= MOST_ERROR[self.precision]
+
+    def __str__(self) -> str:
+        return (
+            f'{self.name} ({self.precision}): same class on {self.agreed} of {self.counted} '
+            f'frames ({100 * self.top1:.1f} %, at least {100 * LEAST_TOP1[self.precision]:.0f} %)'
+            f', a logit off by {self.worst_error:.2g} of the largest at most '
+            f'(limit {MOST_ERROR[self.precision]:g})'
+        )
+
+
+def compare_engines(
+    candidate: Engine,
+    *,
+    plain: Engine,
+    serving: Engine,
+    frames: Iterable[NDArray[np.uint8]],
+    manifest: Manifest,
+    precisions: Sequence[str],
+) -> tuple[StageAgreement, ...]:
+    """Runs every stage of all three on every frame.
+
+    Args:
+        candidate: The engine in question.
+        plain: ONNX Runtime taking the file literally.
+        serving: ONNX Runtime as it serves.
+        frames: RGB, uint8 [H, W, 3] each.
+        manifest: The bundle's.
+        precisions: Of the candidate's stages.
+    """
+    count = candidate.num_stages
+    counted, agreed, worst = [0] * count, [0] * count, [0.0] * count
+    for frame in frames:
+        _fit(frame, (plain, serving, candidate), manifest)
+        for stage in range(count):
+            answer, truth, other = (
+                engine.run_stage(stage, engine.new_token())
+                for engine in (candidate, plain, serving)
+            )
+            largest = max(float(np.abs(truth).max()), np.finfo(np.float32).tiny)
+            second, first = np.sort(truth)[-2:]
+            if first - second > max(np.abs(other - truth).max(), FLOAT_NOISE * largest):
+                counted[stage] += 1
+                agreed[stage] += int(answer.argmax() == truth.argmax())
+            error = float(np.abs(answer - truth).max()) / largest
+            worst[stage] = max(worst[stage], error if np.isfinite(error) else np.inf)
+    names = [stage.name for stage in manifest.stages]
+    return tuple(map(StageAgreement, names, precisions, counted, agreed, worst))
+
+
+def refuse_disagreement(stages: Sequence[StageAgreement], library: str, source: str) -> None:
+    """Lets only good engines pass.
+
+    Args:
+        stages: From `compare_engines`.
+        library: Name and version of what built the engine.
+        source: What the frames were.
+
+    Raises:
+        EngineError: A stage is beyond a limit; the message gives the figures of every such one.
+    """
+    bad = [str(stage) for stage in stages if not stage.is_good]
+    if bad:
+        raise EngineError(
+            f'the engine that {library} built does not give the answers of ONNX Runtime on '
+            f'{source} and may not serve: {"; ".join(bad)}. Take a higher precision (parameter '
+            'precision: fp32) or engine: onnxruntime'
+        )
+
+
+def agreement_frames(folder: Path | None) -> tuple[Iterator[NDArray[np.uint8]], str]:
+    """The frames to compare on, and what to call them.
+
+    Args:
+        folder: With photos, also in folders below; None for synthetic frames.
+
+    Returns:
+        RGB frames, uint8 [H, W, 3], and for messages how many they are and of what.
+
+    Raises:
+        ConfigurationError: No photo is there.
+    """
+    if folder is None:
+        return synthetic_frames(SYNTHETIC_FRAMES), f'{SYNTHETIC_FRAMES} smooth synthetic frames'
+    files = sorted(f for f in folder.rglob('*') if f.suffix.lower() in PHOTO_SUFFIXES)
+    if not files:
+        raise ConfigurationError(
+            f'agreement_frames = {str(folder)!r} has no photo ({", ".join(sorted(PHOTO_SUFFIXES))}'
+            '); name a folder with some, or leave it empty for synthetic frames'
+        )
+    # Spread over all of them: folders are often one class each.
+    chosen = files[:: -(-len(files) // MOST_PHOTOS)]
+    return map(_read_photo, chosen), f'{len(chosen)} photos of {folder}'
+
+
+def synthetic_frames(count: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+    """Smooth coloured fields, RGB uint8 [240, 320, 3]: each channel a few slow waves."""
+    rng = np.random.default_rng(seed)
+    height, width = SYNTHETIC_SHAPE
+    y, x = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[:, None]
+    for _ in range(count):
+        field = np.zeros((height, width, 3))
+        for _ in range(WAVES):
+            across, down = rng.uniform(-MOST_CYCLES, MOST_CYCLES, (2, 3))
+            turns = across * x + down * y + rng.uniform(0, 1, 3)
+            field += rng.uniform(0.2, 1, 3) * np.cos(2 * np.pi * turns)
+        field -= field.min()
+        yield np.uint8(255 / field.max() * field)
+
+
+def _read_photo(file: Path) -> NDArray[np.uint8]:
+    photo = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if photo is None:
+        raise ConfigurationError(f'{file} cannot be read as a photo; remove it from the folder')
+    return np.asarray(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _fit(frame: NDArray[np.uint8], engines: Sequence[Engine], manifest: Manifest) -> None:
+    """Writes the frame into the image buffers of all engines, the very same pixels."""
+    for stage in range(engines[0].num_stages):
+        buffers = [engine.image_buffer(stage) for engine in engines]
+        first = buffers[0]
+        if first is None:
+            continue
+        fit_frame(frame, 'rgb', first, manifest.image)
+        for buffer in buffers[1:]:
+            assert buffer is not None
+            buffer[...] = first
