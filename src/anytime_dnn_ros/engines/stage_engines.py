@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from anytime_dnn_ros.engines.build_progress import BuildProgress
-from anytime_dnn_ros.engines.engine_cache import cached_engine, engine_key
+from anytime_dnn_ros.engines.engine_cache import (
+    cached_engine,
+    engine_file,
+    engine_key,
+    read_engine,
+)
 from anytime_dnn_ros.engines.tensorrt_builder import (
     BuildOptions,
+    Precision,
     build_engine,
     stage_precision,
 )
 from anytime_dnn_ros.engines.tensorrt_library import Device, TensorRT
 from anytime_dnn_ros.ladder.bundle import Bundle
+from anytime_dnn_ros.ladder.manifest import StageSpec
+
+TORCH2TRT = 'torch2trt'
 
 
 @dataclass(frozen=True)
@@ -25,11 +35,13 @@ class StageEngine:
         plan: What `Runtime.deserialize_cuda_engine` takes.
         options: It was built with.
         from_cache: Whether it was kept from an earlier build.
+        builder: What built it.
     """
 
     plan: bytes
     options: BuildOptions
     from_cache: bool
+    builder: str = 'onnx'
 
 
 def stage_engine(
@@ -46,6 +58,8 @@ def stage_engine(
     progress: BuildProgress | None = None,
 ) -> StageEngine:
     """The engine of stage `index` (0-based) for a GPU.
+
+    One that `anytime-dnn export --builder torch2trt` made in this precision goes first.
 
     Args:
         bundle: A checked bundle.
@@ -64,6 +78,12 @@ def stage_engine(
         EngineError: TensorRT cannot build the stage.
     """
     stage = bundle.manifest.stages[index]
+    if folder is not None and dla_core is None:
+        wanted = stage_precision('auto', stage.precision) if precision == 'auto' else precision
+        key = torch2trt_key(stage, library, device, wanted)
+        made = read_engine(engine_file(key, folder), key, say=say)
+        if made is not None:
+            return StageEngine(made, BuildOptions(cast('Precision', wanted)), True, TORCH2TRT)
     options = BuildOptions(
         stage_precision(precision, stage.precision),
         workspace_bytes=workspace_bytes,
@@ -87,6 +107,14 @@ def stage_engine(
         build, engine_key(stage, library, device, options), folder, say=say
     )
     return StageEngine(plan, options, from_cache)
+
+
+def torch2trt_key(
+    stage: StageSpec, library: TensorRT, device: Device, precision: str
+) -> dict[str, Any]:
+    """Under what an engine by torch2trt is kept."""
+    options = BuildOptions(cast('Precision', precision))
+    return engine_key(stage, library, device, options, builder=TORCH2TRT)
 
 
 def target_device(compute_capability: str) -> Device:

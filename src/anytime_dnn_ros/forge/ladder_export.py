@@ -51,7 +51,7 @@ class ParityError(BundleError):
 
 
 @dataclass(frozen=True, eq=False)
-class _Wire:
+class Wire:
     """A tensor between stages: who gives it, by which name, and what it looks like."""
 
     source: str
@@ -152,7 +152,7 @@ def _stages(
     net: StagedNet, normalisation: Normalisation, pixels: NDArray[np.uint8]
 ) -> tuple[list[StageSpec], dict[str, bytes]]:
     """Exports every stage, last first: what a file really reads, earlier ones have to give."""
-    reads, written, answers = _wiring(net, normalisation, pixels)
+    reads, written, answers = wiring(net, normalisation, pixels)
     specs: list[StageSpec] = []
     files: dict[str, bytes] = {}
     wanted: set[str] = set()
@@ -207,16 +207,25 @@ def _stages(
     return specs[::-1], files
 
 
-def _wiring(
+def wiring(
     net: StagedNet, normalisation: Normalisation, pixels: NDArray[np.uint8]
-) -> tuple[list[list[_Wire]], list[list[_Wire]], list[Tensor]]:
-    """Runs one image through; per stage, the wires read and written, and the logits.
+) -> tuple[list[list[Wire]], list[list[Wire]], list[Tensor]]:
+    """Runs one image through: how a bundle's stages are wired.
 
     A stage that hands on a tensor which it was given writes no wire of its own: the reader is
     wired to where that tensor came from.
+
+    Args:
+        net: In evaluation mode.
+        normalisation: What the network saw in training.
+        pixels: One image, uint8 [1, H, W, C], or several.
+
+    Returns:
+        Per stage, the wires it reads, in the order of its body's inputs, the wires it writes, and
+        its logits.
     """
     image = torch.from_numpy(pixels)
-    wires = {IMAGE: _Wire(IMAGE_SOURCE, image)}
+    wires = {IMAGE: Wire(IMAGE_SOURCE, image)}
     tensors = {IMAGE: normalisation.apply(image)}
     reads, written, answers = [], [], []
     with torch.no_grad():
@@ -230,7 +239,7 @@ def _wiring(
             for name, tensor in zip(stage.writes, features, strict=True):
                 wire = next((wire for other, wire in known if other is tensor), None)
                 known.append(
-                    (tensor, wire or _Wire(f'{_stage_name(k)}/{name}', tensor.contiguous()))
+                    (tensor, wire or Wire(f'{_stage_name(k)}/{name}', tensor.contiguous()))
                 )
             written.append([wire for _, wire in known[len(given) :]])
             wires.update(zip(stage.writes, written[-1], strict=True))

@@ -35,7 +35,9 @@ def global_mean(maps: Tensor) -> Tensor:
     the images', which slows the layer behind it; a training step took 6 to 11 % longer.
     """
     # Plain numbers: a traced size would leave a window in the exported file that has no shape.
-    return functional.avg_pool2d(maps, [int(side) for side in maps.shape[2:]]).flatten(1)
+    # A tuple, and a stride though it is the usual one: torch2trt reads both from the call.
+    size = tuple(int(side) for side in maps.shape[2:])
+    return functional.avg_pool2d(maps, size, size).flatten(1)
 
 
 class GlobalPool(nn.Module):  # type: ignore[misc] # torch is not typed here
