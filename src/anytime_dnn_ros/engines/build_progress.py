@@ -54,19 +54,19 @@ class ShareDone:
         return self._share
 
 
-def progress_monitor(module: Any, progress: BuildProgress) -> Any:
+def progress_monitor(trt_: Any, progress: BuildProgress) -> Any:
     """A `trt.IProgressMonitor` that gives a callback the share done.
 
     Args:
-        module: `TensorRT.module`, 10 or newer.
+        trt_: `TensorRT.module`, 10 or newer.
         progress: Called from TensorRT's threads, one at a time. What it raises stops the build
             at its next step and is kept in `raised`.
     """
 
     # The base class exists only once the module has been imported.
-    class Monitor(module.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt_.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
-            module.IProgressMonitor.__init__(self)
+            trt_.IProgressMonitor.__init__(self)
             self.raised: BaseException | None = None
             self._done = ShareDone()
             self._lock = threading.Lock()

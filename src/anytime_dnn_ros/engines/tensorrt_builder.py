@@ -182,7 +182,7 @@ def _check_quantisation(proto: onnx.ModelProto, options: BuildOptions, where: st
 
 
 def _check_options(library: TensorRT, options: BuildOptions, where: str) -> None:
-    if options.target is not None and library.flavour == 'tensorrt':
+    if options.target is not None and not library.builds_for_others:
         raise ConfigurationError(
             f'{where} for compute capability {options.target}: TensorRT builds for the GPU that '
             'is there; build on that machine (only TensorRT for RTX builds for another)'
@@ -228,8 +228,8 @@ def _parser_errors(parser: trt.OnnxParser, proto: onnx.ModelProto) -> str:
     """All that the parser has to say, each with its node: old parsers know just its number."""
     texts = []
     for index in range(parser.num_errors):
-        error: trt.ParserError = parser.get_error(index)
-        number, text = error.node(), error.desc().strip()
+        fault: trt.ParserError = parser.get_error(index)
+        number, text = fault.node(), fault.desc().strip()
         if 0 <= number < len(proto.graph.node):
             node = proto.graph.node[number]
             text = f'node {node.name or number!r} ({node.op_type}): {text}'

@@ -66,6 +66,11 @@ class TensorRT:
         """Whether a build can say how far it is."""
         return self.strongly_typed
 
+    @property
+    def builds_for_others(self) -> bool:
+        """Whether it builds for a GPU that is not here."""
+        return self.flavour == 'tensorrt_rtx'
+
 
 @dataclass(frozen=True)
 class Device:

@@ -15,24 +15,24 @@ KEPT_ERRORS = 20
 
 
 @lru_cache
-def tensorrt_log(module: Any) -> Any:
+def tensorrt_log(trt_: Any) -> Any:
     """The one logger of a TensorRT module; builders and runtimes of a process share one anyway.
 
     Args:
-        module: `TensorRT.module`.
+        trt_: `TensorRT.module`.
 
     Returns:
         A `trt.ILogger`, with what `last_errors` reads.
     """
 
     # The base class exists only once the module has been imported.
-    class Log(module.ILogger):  # type: ignore[misc]
+    class Log(trt_.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
-            module.ILogger.__init__(self)
+            trt_.ILogger.__init__(self)
             self.errors: deque[str] = deque(maxlen=KEPT_ERRORS)
-            error, warning = module.ILogger.ERROR, module.ILogger.WARNING
+            error, warning = trt_.ILogger.ERROR, trt_.ILogger.WARNING
             self._levels = {
-                module.ILogger.INTERNAL_ERROR: logging.ERROR,
+                trt_.ILogger.INTERNAL_ERROR: logging.ERROR,
                 error: logging.ERROR,
                 warning: logging.WARNING,
             }
