@@ -237,8 +237,9 @@ def _build(
         agreement = _agreement(built, module, spec, inputs, precision)
     if not agreement.is_good:
         raise EngineError(
-            f'torch2trt, with TensorRT {found.library.version}, built a stage that does not answer '
-            f'as torch does on {len(inputs)} validation images, and it is not kept: {agreement}. '
+            f'torch2trt, with TensorRT {found.library.version}, built a stage that does not '
+            f'answer as torch does on {len(inputs)} validation images, and it is not kept: '
+            f'{agreement}. '
             f'Give a higher --precision, or {ONNX_WAY}'
         )
     return bytes(built.engine.serialize()), agreement
