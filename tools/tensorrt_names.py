@@ -76,7 +76,7 @@ class _Uses(ast.NodeVisitor):
                 self._types |= {_identifier(t): self._resolved(node.value) for t in node.targets}
         self.visit(tree)
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         name = self._resolved(node)
         if not name and _identifier(node.value) in self._types:
             name = f'{self._types[_identifier(node.value)]}.{node.attr}'
@@ -84,13 +84,13 @@ class _Uses(ast.NodeVisitor):
             self.names.add(name)
         self.generic_visit(node)
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Attribute) and _identifier(node.func.value) in self._types:
             method = f'{self._types[_identifier(node.func.value)]}.{node.func.attr}'
             self.names |= {f'{method}({k.arg})' for k in node.keywords if k.arg}
         self.generic_visit(node)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for base in filter(None, map(self._resolved, node.bases)):
             methods = [f for f in node.body if isinstance(f, ast.FunctionDef)]
             self.names |= {f'{base}.{f.name}' for f in methods if not f.name.startswith('_')}
@@ -157,7 +157,7 @@ def _make_empty_libraries(binding: Path, folder: Path) -> None:
     )
     source = folder / 'empty.c'
     source.write_text(''.join(f'void *{s}(void) {{ return 0; }}\n' for s in symbols), 'utf-8')
-    for library in re.findall(r'\[(lib(?:nv|tensorrt)[\w.]+)\]', dynamic.stdout):
+    for library in re.findall(r'\[(lib(?:nv|tensorrt)[\w.]+)\]', dynamic):
         options = ['-shared', '-fPIC', f'-Wl,-soname,{library}']
         subprocess.run(['cc', *options, '-o', folder / library, source], check=True)
 
