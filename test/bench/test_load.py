@@ -17,6 +17,7 @@ from anytime_dnn_ros.bench.load import (
     MOST_MEMORY_BYTES,
     LoadWorkers,
     load_plan,
+    usable_cores,
 )
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
 
@@ -120,6 +121,12 @@ def test_workers_do_what_each_plan_tells_and_stop_when_quiet(name):
     assert all(map(is_gone, pids))
 
 
+def test_every_core_has_its_worker():
+    with LoadWorkers() as workers:
+        stay = [psutil.Process(pid).cpu_affinity() for pid in workers.pids]
+        assert stay == [[core] for core in usable_cores()]
+
+
 def test_workers_share_this_session_so_that_the_scheduler_shields_nobody():
     with LoadWorkers(1) as workers:
         assert os.getsid(workers.pids[0]) == os.getsid(0)
@@ -138,8 +145,9 @@ def test_a_worker_that_died_is_told():
 def test_workers_end_with_their_parent(number):
     code = (
         'import time; from anytime_dnn_ros.bench.load import LoadWorkers\n'
-        'with LoadWorkers(2) as workers:\n'
-        f'    workers.tell(["{FULL}"] * 2); print(*workers.pids, flush=True); time.sleep(60)'
+        'with LoadWorkers() as workers:\n'
+        f'    workers.tell(["{FULL}"] * len(workers.pids))\n'
+        '    print(*workers.pids, flush=True); time.sleep(60)'
     )
     environment = {**os.environ, 'PYTHONPATH': str(SOURCE)}
     command = [sys.executable, '-c', code]
@@ -147,6 +155,6 @@ def test_workers_end_with_their_parent(number):
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as parent:
         pids = [int(word) for word in parent.stdout.readline().split()]
-        assert len(pids) == 2
+        assert len(pids) == len(usable_cores())
         parent.send_signal(number)
     wait_for(lambda: all(map(is_gone, pids)))

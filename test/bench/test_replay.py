@@ -122,6 +122,9 @@ def test_the_oracle_goes_no_deeper_than_the_declared_accuracy_says():
     spoilt = replace(one, judged=(*one.judged[:2], worse))
     (outcome,) = play([spoilt], LONG_MS, 'oracle').frames
     assert outcome.published[-1].stage == 2
+    same = replace(one.judged[2], expected_accuracy=one.judged[1].expected_accuracy)
+    (deeper,) = play([replace(one, judged=(*one.judged[:2], same))], LONG_MS, 'oracle').frames
+    assert deeper.published[-1].stage == 3
     unknown = tuple(replace(j, expected_accuracy=float('nan')) for j in one.judged)
     (deepest,) = play([replace(one, judged=unknown)], LONG_MS, 'oracle').frames
     assert deepest.published[-1].stage == 3

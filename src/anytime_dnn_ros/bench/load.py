@@ -92,7 +92,7 @@ def load_plan(name: str, length_s: float, cores: int | None = None) -> LoadPlan:
     Raises:
         ConfigurationError: No such load, or the file cannot be read.
     """
-    cores = cores or usable_cores()
+    cores = cores or len(usable_cores())
     if name.startswith(TRACE):
         return _trace_plan(name, length_s, cores)
     quiet: Commands = ('none',) * cores
@@ -119,11 +119,11 @@ def load_plan(name: str, length_s: float, cores: int | None = None) -> LoadPlan:
     return LoadPlan(name, (0.0, on_s), (quiet, steady[name]), (False, True), length_s)
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
+def usable_cores() -> list[int]:
+    """Numbers of the cores that this process may run on."""
     if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _same(cores: int, *words: object) -> Commands:
@@ -161,15 +161,16 @@ def _trace_plan(name: str, length_s: float, cores: int) -> LoadPlan:
 class LoadWorkers:
     """One worker per core, waiting; they end when the block is left, or with this process.
 
+    Each stays on its own core: every core busy means every one, in every pass.
     They stay in this process's session: Linux groups processes for the scheduler by session
     (`sched_autogroup`), and load from another group would leave us half of the machine.
 
     Args:
-        cores: How many; None = one for each core this process may use.
+        cores: At most so many; None = one for each core this process may use.
     """
 
     def __init__(self, cores: int | None = None) -> None:
-        self._count = cores or usable_cores()
+        self._cores = usable_cores()[:cores]
         self._workers: list[subprocess.Popen[bytes]] = []
         self._told: Commands = ()
 
@@ -181,10 +182,13 @@ class LoadWorkers:
         """
         command = [sys.executable, '-I', '-S', '-u', str(Path(load_worker.__file__))]
         try:
-            for _ in range(self._count):
+            for core in self._cores:
                 self._workers.append(
                     subprocess.Popen(
-                        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+                        [*command, str(core)],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        bufsize=0,
                     )
                 )
             for worker in self._workers:
@@ -237,7 +241,7 @@ class LoadWorkers:
 
     def quiet(self) -> None:
         """Ends all load for now."""
-        self.tell(('none',) * self._count)
+        self.tell(('none',) * len(self._cores))
 
     def _end(self) -> None:
         for worker in self._workers:

@@ -1,6 +1,7 @@
 """One process that keeps a core or the memory busy, as its parent tells it, line by line.
 
-Started as a script, isolated and without site-packages, so that it is there within milliseconds.
+Started as a script, isolated and without site-packages, so that it is there within milliseconds;
+its argument is the number of the core on which it stays.
 A line `cpu SHARE PERIOD_S` asks for that share of every period, `memory BYTES` for streaming
 through so many bytes and allocating more, `none` for quiet. The end of the input ends it: a
 parent that dies in any way, SIGKILL included, closes the pipe.
@@ -30,6 +31,8 @@ def main() -> None:
     # Should memory run out all the same, this process goes first and not the bench.
     with suppress(OSError):
         Path('/proc/self/oom_score_adj').write_text('1000', encoding='ascii')
+    if hasattr(os, 'sched_setaffinity'):
+        os.sched_setaffinity(0, {int(sys.argv[1])})
     os.write(1, b'ready\n')
     words = ['none']
     block = bytearray()

@@ -195,7 +195,10 @@ class _Replay:
 
 
 def _clairvoyant_stages(frame: FrameTrace, start_s: float, due_s: float) -> int:
-    """The stages of the best declared answer that is out in time; the deepest where none is."""
+    """The stages of the best declared answer that is out in time; of equals the deepest.
+
+    Where nothing is declared, the deepest is taken for the best.
+    """
     best, best_accuracy = 1, -inf
     now_s = start_s + frame.fit_s
     for stage, took_s in enumerate(frame.stage_s):
@@ -203,7 +206,7 @@ def _clairvoyant_stages(frame: FrameTrace, start_s: float, due_s: float) -> int:
         accuracy = frame.judged[stage].expected_accuracy
         if now_s + frame.publish_s > due_s:
             break
-        if isnan(accuracy) or accuracy > best_accuracy:
+        if isnan(accuracy) or accuracy >= best_accuracy:
             best, best_accuracy = stage + 1, accuracy
     return best
 
