@@ -146,15 +146,11 @@ def _names_of(requirement: str, folder: Path) -> dict[str, str]:
 
 def _make_empty_libraries(binding: Path, folder: Path) -> None:
     """Libraries that have what the bindings want of NVIDIA's, so that they can be imported."""
-    dynamic = subprocess.run(
-        ['readelf', '-d', binding], check=True, capture_output=True, text=True
+    dynamic, wanted = (
+        subprocess.run([*command, binding], check=True, capture_output=True, text=True).stdout
+        for command in (('readelf', '-d'), ('nm', '-D', '--undefined-only'))
     )
-    wanted = subprocess.run(
-        ['nm', '-D', '--undefined-only', binding], check=True, capture_output=True, text=True
-    )
-    symbols = re.findall(
-        r' U ((?:create|get(?:Builder|Nv|Plugin)|initLib|_Z\w*nv)\w*)', wanted.stdout
-    )
+    symbols = re.findall(r' U ((?:create|get(?:Builder|Nv|Plugin)|initLib|_Z\w*nv)\w*)', wanted)
     source = folder / 'empty.c'
     source.write_text(''.join(f'void *{s}(void) {{ return 0; }}\n' for s in symbols), 'utf-8')
     for library in re.findall(r'\[(lib(?:nv|tensorrt)[\w.]+)\]', dynamic):

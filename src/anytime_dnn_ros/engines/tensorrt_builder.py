@@ -112,18 +112,11 @@ def build_engine(
     """
     trt_ = library.module
     where = f'{library.flavour} {library.version} cannot build stage {name!r}'
-    proto = onnx.load_model_from_string(model)
-    _check_quantisation(proto, options, where)
     _check_options(library, options, where)
     weakly_typed = not library.strongly_typed or (
         options.dla_core is not None and library.has_precision_flags
     )
-    if options.precision == 'fp16' and not weakly_typed:
-        proto = to_float16(proto)
-    # The classifier's product, which the library does not take into int8 there.
-    if options.precision == 'int8' and options.target == TURING:
-        proto = products_to_float16(proto)
-
+    proto = _typed_model(model, options, weakly_typed, where)
     log = tensorrt_log(trt_)
     log.errors.clear()
     builder: trt.Builder = trt_.Builder(log)
@@ -152,6 +145,24 @@ def build_engine(
         timings: trt.ITimingCache = config.get_timing_cache()
         _keep_timings(bytes(timings.serialize()), timed, say)
     return bytes(plan)
+
+
+def _typed_model(
+    model: bytes, options: BuildOptions, weakly_typed: bool, where: str
+) -> onnx.ModelProto:
+    """The stage with the types that its engine shall compute in."""
+    try:
+        proto = onnx.load_model_from_string(model)
+    # protobuf's own, which onnx does not export.
+    except Exception as error:
+        raise EngineError(f'{where}: it is not an ONNX file; copy the bundle again') from error
+    _check_quantisation(proto, options, where)
+    if options.precision == 'fp16' and not weakly_typed:
+        return to_float16(proto)
+    # The classifier's product, which the library does not take into int8 there.
+    if options.precision == 'int8' and options.target == TURING:
+        return products_to_float16(proto)
+    return proto
 
 
 def _check_quantisation(proto: onnx.ModelProto, options: BuildOptions, where: str) -> None:
