@@ -17,12 +17,16 @@ def to_float16(proto: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         proto: Left as it is.
     """
-    # The package it lies in puts a folder of short names on the path: only when it is needed.
+    # The package they lie in puts a folder of short names on the path: only when it is needed.
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
+    from onnxruntime.transformers.onnx_model import OnnxModel  # noqa: PLC0415
 
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    return convert_float_to_float16(copy, keep_io_types=True)
+    changed = convert_float_to_float16(copy, keep_io_types=True)
+    # Casts of inputs come last, after what reads them.
+    OnnxModel.graph_topological_sort(changed.graph)
+    return changed
 
 
 def products_to_float16(proto: onnx.ModelProto) -> onnx.ModelProto:

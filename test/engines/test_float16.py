@@ -1,0 +1,63 @@
+"""A stage in float16 keeps its signature and, nearly, its answers."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto
+
+from anytime_dnn_ros.engines.float16 import products_to_float16, to_float16
+from anytime_dnn_ros.ladder.bundle import read_bundle, shipped_bundles
+
+
+def stage(name: str, index: int) -> onnx.ModelProto:
+    return onnx.load(read_bundle(shipped_bundles()[name]).stage_file(index))
+
+
+def answers(proto: onnx.ModelProto) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=['CPUExecutionProvider'])
+    feed = {
+        given.name: rng.integers(0, 256, given.shape, np.uint8)
+        if given.type == 'tensor(uint8)'
+        else rng.normal(size=given.shape).astype(np.float32)
+        for given in session.get_inputs()
+    }
+    return session.run(None, feed)
+
+
+@pytest.mark.parametrize(
+    ('change', 'parent'),
+    [
+        (to_float16, ('fashion', 0)),
+        (to_float16, ('fashion', 4)),
+        (products_to_float16, ('fashion', 0)),
+        (products_to_float16, ('lite', 0)),
+    ],
+)
+def test_signature_and_answers_stay(change, parent):
+    parent = stage(*parent)
+    before = parent.SerializeToString()
+    changed = change(parent)
+    onnx.checker.check_model(changed, full_check=True)
+    assert parent.SerializeToString() == before
+    assert list(changed.graph.input) == list(parent.graph.input)
+    assert list(changed.graph.output) == list(parent.graph.output)
+    for found, expected in zip(answers(changed), answers(parent), strict=True):
+        assert found.dtype == expected.dtype
+        assert np.abs(found - expected).max() < 0.01 * np.ptp(expected)
+
+
+def test_weights_become_float16():
+    types = {t.data_type for t in to_float16(stage('fashion', 1)).graph.initializer}
+    assert TensorProto.FLOAT not in types
+
+
+def test_every_product_reads_and_gives_float16():
+    changed = products_to_float16(stage('lite', 0))
+    casts = {n.output[0]: n for n in changed.graph.node if n.op_type == 'Cast'}
+    products = [n for n in changed.graph.node if n.op_type in ('MatMul', 'Gemm')]
+    assert products
+    for product in products:
+        assert all(casts[name].attribute[0].i == TensorProto.FLOAT16 for name in product.input)
+        assert any(product.output[0] in cast.input for cast in casts.values())
