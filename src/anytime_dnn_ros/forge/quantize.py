@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,23 +38,31 @@ class QuantizationError(AnytimeError):
     """A quantised model is not what a bundle may hold."""
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc] # the library is untyped
-    def __init__(self, name: str, images: Sequence[NDArray[np.uint8]]) -> None:
-        self._feeds = iter([{name: image} for image in images])
+Feed = Mapping[str, NDArray[Any]]
 
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+
+class _Images(CalibrationDataReader):  # type: ignore[misc] # the library is untyped
+    def __init__(self, name: str, images: Sequence[NDArray[np.uint8] | Feed]) -> None:
+        self._feeds = iter(
+            [image if isinstance(image, Mapping) else {name: image} for image in images]
+        )
+
+    def get_next(self) -> Feed | None:
         return next(self._feeds, None)
 
 
-def quantize(model: onnx.ModelProto, images: Sequence[NDArray[np.uint8]]) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto, images: Sequence[NDArray[np.uint8] | Feed]
+) -> onnx.ModelProto:
     """Quantises weights (per channel) and activations (per tensor) to symmetric INT8.
 
     Activation ranges are the smallest and largest value seen: ReLU6 bounds most of them, and
     percentiles and entropy were measured to agree no better with the float parent.
 
     Args:
-        model: Float model with one image input, BatchNorm folded; not changed.
-        images: Calibration inputs, each of the input's own type and shape.
+        model: Float model, BatchNorm folded; not changed.
+        images: Calibration inputs, each of the input's own type and shape; of a stage with several
+            inputs, arrays by name.
 
     Returns:
         The same graph with Q/DQ pairs, operator set unchanged.
