@@ -145,9 +145,9 @@ def read_engine_file(file: Path) -> tuple[dict[str, Any], bytes]:
         OSError: It cannot be read.
         ValueError: It is foreign or damaged.
     """
-    with file.open('rb') as stream:
+    # A pipe, say, would keep this waiting for a writer.
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb') as stream:
         status = os.fstat(stream.fileno())
-        # Not a pipe, say, which would never end.
         if not stat.S_ISREG(status.st_mode):
             raise ValueError('it is no file')
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & OTHERS_MAY_WRITE:
