@@ -158,10 +158,21 @@ class Robot:
         self.wait_for(publisher.get_subscription_count, f'a subscription to {topic}')
         return publisher
 
-    def camera(self, *, compressed=False, reliable=True):
+    def listen(self, name):
+        """Predictions and reports of a node that is not called anytime_node, as they come."""
+        predictions, reports = [], []
+        for kind, topic, heard in (
+            (AnytimePrediction, 'prediction', predictions),
+            (FrameReport, 'frame_report', reports),
+        ):
+            self.node.create_subscription(kind, f'{name}/{topic}', heard.append, 1000)
+        return predictions, reports
+
+    def camera(self, *, compressed=False, reliable=True, stamp=None):
         """A publisher of frames whose first one has been answered.
 
-        DDS finds each side in its own time: the first frames may reach nobody.
+        `stamp` gives what the frames are stamped with, in place of the system's clock. DDS finds
+        each side in its own time: the first frames may reach nobody.
         """
         kind, topic = (CompressedImage, 'image/compressed') if compressed else (Image, 'image')
         camera = self.publisher(kind, topic, reliable=reliable)
@@ -175,11 +186,32 @@ class Robot:
             nonlocal sent_s
             if time.monotonic() - sent_s > 0.5:
                 sent_s = time.monotonic()
-                camera.publish(make(self.stamp()))
+                camera.publish(make((stamp or self.stamp)()))
             return any(p.is_final for p in self.predictions[before:])
 
         self.wait_for(answered, 'an answer to the first frames of a camera')
         return camera
+
+    def stream(self, camera, frames, *, color='red', period_s=0.05):
+        """Publishes frames at a steady rate, and gives their stamps, `(sec, nanosec)`."""
+        stamps = []
+        for _ in range(frames):
+            message = raw_image(self.stamp(), color)
+            camera.publish(message)
+            stamps.append((message.header.stamp.sec, message.header.stamp.nanosec))
+            due_s = time.monotonic() + period_s
+            while (left_s := due_s - time.monotonic()) > 0:
+                self.spin(left_s)
+        return stamps
+
+    def finals(self, stamps):
+        """The final answers to frames of these stamps, in order of arrival."""
+        wanted = set(stamps)
+        return [
+            p
+            for p in self.predictions
+            if p.is_final and (p.header.stamp.sec, p.header.stamp.nanosec) in wanted
+        ]
 
     def call(self, kind, name, request):
         client = self.node.create_client(kind, f'/anytime_node/{name}')

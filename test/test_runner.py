@@ -485,6 +485,7 @@ def test_without_a_stage_by_the_deadline_the_last_answer_is_carried_over(bundle,
     gate.open.set()
     sink.wait_for_frames(2)
     assert (sink.summaries[1].stages_run, runner.counters.forecast) == (0, 1)
+    assert sink.summaries[1].is_forecast
     # The first stage has run nevertheless: the next forecast comes from it.
     assert engine.outcomes == [(0, 'ran')]
     third = submit(runner, budget_s=-1.0)

@@ -114,6 +114,11 @@ class FrameSummary:
         """Stages that the answer comes from."""
         return self.answer.stage
 
+    @property
+    def is_forecast(self) -> bool:
+        """Whether no stage was done in time, and the answer is that to earlier frames."""
+        return self.answer.stage == 0
+
 
 class Sink(Protocol):
     """Where the runner's results go.
@@ -157,12 +162,14 @@ class _Flight:
     """The frame being served.
 
     Attributes:
-        due_s: When the answer is due; may come nearer while the frame is served.
+        budget_s: As the frame's; may become less while it is served.
+        due_s: Likewise, when the answer is due.
         armed_s: Since when the timer can have known its present instant.
     """
 
     frame: Frame
     started_s: float
+    budget_s: float
     due_s: float
     armed_s: float
     judgement: Judgement | None = None
@@ -175,11 +182,6 @@ class _Flight:
     publish_s: float = 0.0
     finished_s: float = 0.0
     cut_to_result_s: float = nan
-
-    @property
-    def budget_s(self) -> float:
-        """The deadline as it is now."""
-        return self.frame.budget_s + self.due_s - self.frame.due_s
 
 
 class Runner:
@@ -280,6 +282,7 @@ class Runner:
             flight = self._flight
             if flight is not None and not flight.finished and budget_s < flight.budget_s:
                 flight.due_s += budget_s - flight.budget_s
+                flight.budget_s = budget_s
                 self._arm(flight, monotonic())
 
     def observe_load(self, load: LoadSignal | None) -> None:
@@ -297,7 +300,7 @@ class Runner:
                     return
                 frame, self._slot = self._slot, None
                 now_s = monotonic()
-                flight = _Flight(frame, started_s=now_s, due_s=frame.due_s, armed_s=now_s)
+                flight = _Flight(frame, now_s, frame.budget_s, frame.due_s, armed_s=now_s)
                 # Together with the slot: who shortens deadlines finds the frame in one of them.
                 with self._flight_changed:
                     self._flight = flight

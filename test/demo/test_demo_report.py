@@ -7,7 +7,7 @@ import pytest
 
 from anytime_dnn_ros.demo.recording import Recording, summarize
 from anytime_dnn_ros.demo.report import html_report
-from demo.small_runs import OUTSIDE, small_run
+from demo.small_runs import OUTSIDE, answer, small_run
 
 VOID = {'meta', 'img', 'br'}
 
@@ -49,6 +49,13 @@ def test_units_burst_deadline_and_misses_are_on_the_charts():
         assert f'>{text}<' in page
     for text in ('deadline', 'missed', 'stage 1', 'stage 2', 'CPU busy'):
         assert f'>{text}<' in page
+
+
+def test_forecasts_have_a_colour_of_their_own_where_there_are_any():
+    run = small_run()
+    assert '>forecast<' not in report(run)
+    run.answers.append(answer(5, 0, 'cup', is_final=True))
+    assert '>forecast<' in report(run)
 
 
 def test_names_are_escaped():

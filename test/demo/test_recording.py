@@ -1,9 +1,10 @@
 """The figures of summary.json, counted by hand on a small run."""
 
 import json
+from dataclasses import replace
 
 from anytime_dnn_ros.demo.recording import Recording, answers_by_photo, summarize
-from demo.small_runs import OUTSIDE, small_run
+from demo.small_runs import OUTSIDE, answer, frame, small_run
 
 KEYS = [
     'frames_published',
@@ -11,6 +12,7 @@ KEYS = [
     'frames_answered',
     'predictions',
     'finals',
+    'forecasts',
     'deadline_ms',
     'missed',
     'miss_rate',
@@ -35,6 +37,7 @@ def test_the_summary_counts_the_run():
         'frames_answered': 4,
         'predictions': 6,
         'finals': 4,
+        'forecasts': 0,
         'deadline_ms': 50.0,
         'missed': 1,
         'miss_rate': 0.25,
@@ -45,6 +48,16 @@ def test_the_summary_counts_the_run():
         'overhead_p50_ms': 2.5,
         'labels': {'coffee': 'espresso', 'cat <1>': 'tabby & co'},
     }
+
+
+def test_a_forecast_is_counted_and_says_nothing_of_the_overhead():
+    run = small_run()
+    run.answers.append(answer(5, 0, 'cup', is_final=True))
+    # Its first stage took longer than the frame: it ended after the answer.
+    run.frames.append(replace(frame(5, 0, 0.5), infer_ms=500.0))
+    summary = summarize(run, **OUTSIDE)
+    assert (summary['finals'], summary['forecasts'], summary['stages_mean']) == (5, 1, 1.2)
+    assert summary['overhead_p50_ms'] == 2.5
 
 
 def test_an_empty_run_is_valid_json_without_invented_numbers():

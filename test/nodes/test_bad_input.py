@@ -171,9 +171,10 @@ def test_a_monitor_that_sends_nan_changes_no_answer(robot, camera):
         profile.publish(LoadProfile(window_s=math.nan, regime=255, mean=SystemLoad(**numbers)))
         robot.spin(0.1)
         status = robot.anytime_status()
-        return status and status.values['load_signal'] == 'ok'
+        return status and status.values['load_signal'] == 'implausible'
 
-    robot.wait_for(is_heard, 'the load signal')
+    robot.wait_for(is_heard, 'the complaint')
+    assert 'no cpu_percent' in robot.wait_for_status('WARN', 'the monitor').message
     answers = robot.show(camera, raw_image(robot.stamp(), 'green'))
     assert [p.stage for p in answers] == [1, 2, 3]
     assert best(answers[-1]) == 'green'

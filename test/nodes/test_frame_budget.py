@@ -18,6 +18,13 @@ def test_a_message_holds_for_its_number_of_frames():
     assert budgets_ms(budget, 4) == [20, 20, 50, 50]
 
 
+def test_to_look_at_the_budget_uses_up_nothing_of_a_message():
+    budget = FrameBudget(50.0, 1.0, 1000.0)
+    budget.override(20.0, frames=1)
+    assert [budget.present_s, budget.present_s, budget.next_s()] == [0.02] * 3
+    assert budget.present_s == 0.05
+
+
 def test_a_message_for_0_frames_holds_until_0_ms_ends_it():
     budget = FrameBudget(50.0, 1.0, 1000.0)
     budget.override(20.0, frames=0)

@@ -90,7 +90,7 @@ def test_a_report_is_in_milliseconds_and_counts_frames():
         slowdown=1.5,
         margin=1.25,
     )
-    counters = Counters(received=9, answered=5, missed=2)
+    counters = Counters(received=9, answered=5, forecast=1, missed=2)
     counters.dropped.update({'replaced': 3, 'stale': 1})
     msg = report_message(summary, counters)
     assert msg.header == HEADER
@@ -100,7 +100,9 @@ def test_a_report_is_in_milliseconds_and_counts_frames():
     whole = (msg.total_ms, msg.age_ms, msg.deadline_ms, msg.slack_ms)
     assert whole == pytest.approx((10, 20, 100, -30))
     assert (msg.slowdown, msg.margin) == (1.5, 1.25)
+    assert (msg.confidence, msg.expected_accuracy) == pytest.approx((0.7, 0.6))
     assert (msg.frames_received, msg.frames_dropped, msg.frames_missed) == (9, 4, 2)
+    assert msg.frames_forecast == 1
 
 
 def test_the_profile_adds_up_expected_times_under_the_present_slowdown(tmp_path):

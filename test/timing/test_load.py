@@ -9,6 +9,7 @@ from anytime_dnn_ros.timing.load import (
     THROTTLED_SLOWDOWN,
     LoadSignal,
     OwnShare,
+    absurdity,
     predicted_slowdown,
 )
 
@@ -56,3 +57,20 @@ def test_the_own_share_is_processor_time_over_time():
     # Two messages at once.
     assert own.cores(12.0, 4.0) == pytest.approx(0.5)
     assert own.cores(13.0, 6.0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ('cpu_percent', 'freq_ratio', 'what'),
+    [
+        (-0.5, 0.5, 'cpu_percent = -0.5'),
+        (1e9, 0.5, 'cpu_percent = 1e+09'),
+        (float('inf'), nan, 'cpu_percent = inf'),
+        (50.0, 1.5, 'cpu_freq_ratio = 1.5'),
+        (nan, -1.0, 'cpu_freq_ratio = -1'),
+        (0.0, 1.0, ''),
+        (100.0, 0.0, ''),
+        (nan, nan, ''),
+    ],
+)
+def test_what_no_machine_can_say_of_itself(cpu_percent, freq_ratio, what):
+    assert absurdity(cpu_percent, freq_ratio) == what

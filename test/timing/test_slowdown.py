@@ -119,3 +119,12 @@ def test_the_noise_of_the_measurement_is_the_first_margin():
     assert times.margin(1, TARGET) == pytest.approx(3)
     assert times.margin(2, TARGET) == pytest.approx(3)
     assert times.margin(1, 0.5) == 1
+
+
+def test_what_the_load_does_not_explain_is_known():
+    times = StageTimes(QUIET)
+    times.observe_load(SATURATED)
+    run(times, 1.5)
+    assert times.unexplained == pytest.approx(1.0, rel=0.01)
+    run(times, 6.0)
+    assert times.unexplained == pytest.approx(4.0, rel=0.01)

@@ -17,7 +17,7 @@ class Answer:
     Attributes:
         at_s: When it was received, seconds since the recording began.
         photo: Name of the photo the camera showed.
-        stage: Stage the answer comes from, from 1.
+        stage: Stage the answer comes from, from 1; 0 is a forecast.
         label: Best class.
         confidence: Of the best class, 0..1.
         elapsed_ms: From the node's receipt of the frame to the answer.
@@ -38,7 +38,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Frame:
-    """One FrameReport as it was received; times in the units of their names."""
+    """One FrameReport as it was received; times in the units of their names.
+
+    Attributes:
+        stages_run: 0 for a frame that only a forecast answered.
+    """
 
     at_s: float
     frame_seq: int
@@ -124,7 +128,8 @@ def summarize(recording: Recording, **measured_outside: Any) -> dict[str, Any]:
     frames = recording.frames
     missed = sum(f.deadline_missed for f in frames)
     first_ms = [a.elapsed_ms for a in recording.answers if a.stage == 1]
-    overhead_ms = [f.total_ms - f.infer_ms - f.queue_ms for f in frames]
+    # The first stage of a forecast frame ends after its answer.
+    overhead_ms = [f.total_ms - f.infer_ms - f.queue_ms for f in frames if f.stages_run]
     age_ms = [a.age_ms for a in finals]
     return {
         'frames_published': measured_outside['frames_published'],
@@ -132,6 +137,7 @@ def summarize(recording: Recording, **measured_outside: Any) -> dict[str, Any]:
         'frames_answered': len({a.frame_seq for a in recording.answers}),
         'predictions': len(recording.answers),
         'finals': len(finals),
+        'forecasts': sum(a.stage == 0 for a in finals),
         'deadline_ms': recording.deadline_ms,
         'missed': missed,
         'miss_rate': _rounded(missed / len(frames)) if frames else None,

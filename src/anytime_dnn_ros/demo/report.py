@@ -187,7 +187,11 @@ def _draw_answers(axes: Axes, recording: Recording) -> None:
     edges = np.arange(0, end_s + BIN_S, BIN_S)
     below = np.zeros(max(len(edges) - 1, 0))
     # Ordered data, ordered shades: the last stage is the darkest.
-    for stage, shade in enumerate(np.linspace(0.25, 0.95, num_stages), start=1):
+    shades = mpl.colormaps['Blues'](np.linspace(0.25, 0.95, num_stages))
+    series = [(f'stage {stage}', stage, shade) for stage, shade in enumerate(shades, start=1)]
+    if any(a.stage == 0 for a in finals):
+        series.insert(0, ('forecast', 0, BURST_COLOR))
+    for label, stage, color in series:
         times = [a.at_s for a in finals if a.stage == stage]
         rate = np.histogram(times, edges)[0] / BIN_S if len(edges) > 1 else below
         axes.bar(
@@ -196,8 +200,8 @@ def _draw_answers(axes: Axes, recording: Recording) -> None:
             BIN_S * 0.92,
             below,
             align='edge',
-            color=mpl.colormaps['Blues'](shade),
-            label=f'stage {stage}',
+            color=color,
+            label=label,
         )
         below = below + rate
     # Room above the bars, where the shading of the burst is seen.

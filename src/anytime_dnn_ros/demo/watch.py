@@ -132,9 +132,10 @@ def status_line(recording: Recording, now_s: float) -> str:
     missed = sum(f.deadline_missed for f in recording.frames)
     cpu = f'{recording.loads[-1].cpu_percent:3.0f} %' if recording.loads else '  ? %'
     burst = '  CPU BURST' if recording.in_burst(now_s) else ''
+    stage = f'stage {final.stage}/{final.num_stages}' if final.stage else 'forecast'
     return (
         f'{now_s:5.1f} s  frame {frame.frame_seq:4d}  {frame.photo:10.10s} '
-        f'stage {final.stage}/{final.num_stages}: {final.label} ({final.confidence:.2f})  '
+        f'{stage}: {final.label} ({final.confidence:.2f})  '
         f'slack {frame.slack_ms:+.1f} ms  missed {missed}/{len(recording.frames)}  '
         f'CPU {cpu}{burst}'
     )
@@ -160,16 +161,18 @@ def live_table(recording: Recording, now_s: float, duration_s: float) -> Table:
         return table
     frame, answers = seen
     by_stage = {a.stage: a for a in answers}
-    for stage in range(1, answers[-1].num_stages + 1):
+    for stage in range(answers[-1].num_stages + 1):
         answer = by_stage.get(stage)
         if answer is None:
-            table.add_row(str(stage), '[dim]not run[/]', '', '')
+            # Stage 0 is a forecast, which most frames do not need.
+            if stage:
+                table.add_row(str(stage), '[dim]not run[/]', '', '')
             continue
         bar = '█' * round(answer.confidence * BAR_CELLS)
         style = 'bold' if answer.is_final else None
         table.add_row(
             str(stage),
-            answer.label,
+            answer.label if stage else f'{answer.label} [yellow](forecast)[/]',
             f'{answer.confidence:.2f} {bar}',
             f'{answer.elapsed_ms:.1f} ms',
             style=style,

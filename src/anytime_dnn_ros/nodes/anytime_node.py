@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -21,7 +22,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.errors import AnytimeError, BundleError, ConfigurationError, ImageError
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
-from anytime_dnn_ros.ladder.manifest import ExitRule
 from anytime_dnn_ros.msg import (
     AnytimePrediction,
     Deadline,
@@ -30,12 +30,13 @@ from anytime_dnn_ros.msg import (
     PerformanceProfile,
     SystemLoad,
 )
-from anytime_dnn_ros.nodes.anytime_diagnostics import NodeHealth, anytime_status
-from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS, NO_EXIT_RULE
+from anytime_dnn_ros.nodes.anytime_diagnostics import NodeHealth, Serving, anytime_status
+from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS
 from anytime_dnn_ros.nodes.camera_subscription import CameraSubscription
 from anytime_dnn_ros.nodes.debug_image import draw_debug_image
 from anytime_dnn_ros.nodes.frame_age import StampJudge
 from anytime_dnn_ros.nodes.frame_budget import FrameBudget
+from anytime_dnn_ros.nodes.goals import counted_on, goals_from
 from anytime_dnn_ros.nodes.images import check_image, decode_compressed, decode_image
 from anytime_dnn_ros.nodes.messages import (
     image_message,
@@ -45,8 +46,7 @@ from anytime_dnn_ros.nodes.messages import (
 )
 from anytime_dnn_ros.nodes.parameters import WHEN_WORDS, Values, declare, validate
 from anytime_dnn_ros.nodes.program import run_nodes
-from anytime_dnn_ros.planner import Goals, Planner
-from anytime_dnn_ros.quality.exit_rules import choose_rule
+from anytime_dnn_ros.planner import Planner
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
 from anytime_dnn_ros.serving import REFERENCE_FRAME_SHAPE, ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal, OwnShare
@@ -61,9 +61,6 @@ from anytime_dnn_ros.timing.slowdown import UNKNOWN_REGIME
 Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
 
 WARN_PERIOD_S = 10.0
-# The monitor publishes a load profile once a second; after this silence its regime is no longer
-# believed.
-LOAD_TIMEOUT_S = 3.0
 # Parameters that an active node cannot take over.
 LATER = ('configure', 'activate')
 BUDGET_MS = next(p for p in ANYTIME_PARAMETERS if p.name == 'deadline_ms')
@@ -164,10 +161,10 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
                 f'parameter model = {self._values["model"]!r} cannot be used: {error}'
             ) from error
         self._labels = self._read_labels(self._bundle)
-        self._exit_rule(self._values)
+        goals_from(self._values, self._bundle.quality)
         self.destroy_timer(self._diagnostics_timer)
         self._diagnostics_timer = self._new_diagnostics_timer()
-        if self._bundle.quality is None or not self._bundle.quality.held_out:
+        if not counted_on(self._bundle.quality):
             self.get_logger().info(
                 f'bundle {self._bundle.manifest.name!r} has no accuracy counted on held-out data: '
                 'expected_accuracy is published as NaN'
@@ -196,7 +193,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         # The frame is resized to a few hundred pixels: OpenCV's own threads would only disturb.
         cv2.setNumThreads(1)
         engine = load_engine(self._bundle, self._values['engine'], self._values['threads'])
-        self._path = ServingPath(self._bundle, engine)
+        self._path = ServingPath(self._bundle, engine, self._values['monotone'])
         warn = self.get_logger().warning
         self._reference, kept = cached_reference_times(
             self._path.measure_reference_times,
@@ -210,7 +207,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             can_cut=engine.info().can_cancel,
             threads=engine.info().threads,
         )
-        self._runner = Runner(self._path, self._planner, self)
+        priority = self._values['realtime_priority']
+        self._runner = Runner(self._path, self._planner, self, realtime_priority=priority)
         self._own_share = OwnShare(monotonic(), process_time())
         self._regime = UNKNOWN_REGIME
         self._apply(self._values)
@@ -281,7 +279,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             LoadProfile, 'load_profile', self._on_load_profile, SENSOR_QOS
         )
         period_s = self._values['diagnostics_period_s']
-        profile_timer = self.create_timer(period_s, self._publish_profile)
+        profile_timer = self._new_timer(period_s, self._publish_profile)
         self._active_things = [
             (self.destroy_subscription, deadline),
             (self.destroy_subscription, load),
@@ -312,6 +310,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             return
         self._health.last_frame_s = received_s
         seq = runner.next_seq()
+        if self._health.load.is_lost(received_s):
+            runner.observe_load(None)
         try:
             if check is not None:
                 check(msg)
@@ -352,6 +352,9 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         except ConfigurationError as error:
             self._health.deadlines_refused += 1
             self.on_fault('deadline_refused', str(error))
+            return
+        if self._runner is not None:
+            self._runner.shorten(self._budget.present_s)
 
     def _new_budget(self) -> FrameBudget:
         low, high = BUDGET_MS.minimum, BUDGET_MS.maximum
@@ -360,14 +363,18 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         return FrameBudget(self._values['deadline_ms'], low, high)
 
     def _on_load(self, msg: SystemLoad) -> None:
-        self._health.cpu_percent = msg.cpu_percent
+        now_s = monotonic()
+        self._health.load.hear_load(msg.cpu_percent, msg.cpu_freq_ratio, now_s)
         if self._runner is None:
+            return
+        if self._health.load.is_absurd(now_s):
+            self._runner.observe_load(None)
             return
         self._runner.observe_load(
             LoadSignal(
                 regime=self._regime,
                 cpu_percent=msg.cpu_percent,
-                own_cores=self._own_share.cores(monotonic(), process_time()),
+                own_cores=self._own_share.cores(now_s, process_time()),
                 num_cores=len(msg.cpu_percent_per_core) or os.cpu_count() or 1,
                 freq_ratio=msg.cpu_freq_ratio,
                 throttled=msg.throttled,
@@ -375,8 +382,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         )
 
     def _on_load_profile(self, msg: LoadProfile) -> None:
-        self._health.last_load_s = monotonic()
-        self._health.regime_name = msg.regime_name
+        self._health.load.hear_profile(msg.regime_name, monotonic())
         self._regime = msg.regime
 
     # Outgoing: the runner's sink
@@ -393,6 +399,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         runner = self._runner
         if runner is None:
             return
+        self._health.margin = summary.margin
         self._report.publish(report_message(summary, runner.counters))
         if self._debug_image.get_subscription_count():
             assert self._bundle is not None
@@ -417,25 +424,33 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         )
 
     def _new_diagnostics_timer(self) -> Any:
-        return self.create_timer(self._values['diagnostics_period_s'], self._publish_diagnostics)
+        return self._new_timer(self._values['diagnostics_period_s'], self._publish_diagnostics)
+
+    def _new_timer(self, period_s: float, callback: Callable[[], None]) -> Any:
+        """A timer that runs on also while a simulated clock stands still, or jumps."""
+        return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _publish_diagnostics(self) -> None:
-        if self._runner is not None and self._health.load_is_lost(LOAD_TIMEOUT_S):
-            self._runner.observe_load(None)
         if self._camera is not None:
             self._health.camera_reliability = self._camera.reliability
-        status = anytime_status(
-            self._health,
-            self._runner.counters if self._runner else None,
-            fault=self.fault,
-            load_timeout_s=LOAD_TIMEOUT_S,
-            slowdown=self._planner.slowdown if self._planner else None,
-            engine=self._path.engine.info() if self._path else None,
-        )
+        status = anytime_status(self._health, self._serving(), fault=self.fault)
         status.name = f'{self.get_fully_qualified_name()}: inference'
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
+
+    def _serving(self) -> Serving | None:
+        if self._runner is None or self._planner is None or self._path is None:
+            return None
+        self._health.load.compare(self._planner.times.unexplained, monotonic())
+        return Serving(
+            self._runner.counters,
+            self._path.engine.info(),
+            self._planner.slowdown,
+            self._planner.price,
+            counted_on(self._path.bundle.quality),
+            self._runner.drift.state(),
+        )
 
     def _destroy_publishers(self) -> None:
         for publisher in (self._prediction, self._report, self._profile, self._debug_image):
@@ -457,41 +472,20 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             )
         values = {**self._values, **changes}
         self._apply(values)
+        is_shorter = values['deadline_ms'] < self._values['deadline_ms']
         self._values = values
+        if is_shorter and self._runner is not None:
+            self._runner.shorten(self._budget.present_s)
 
     def _apply(self, values: Values) -> None:
         """Hands the values that take effect at once to those who use them, or refuses all."""
         # First: it may refuse. Without a runner the bundle in hand need not be the one to come.
-        exit_rule = self._exit_rule(values) if self._runner else None
+        if self._runner is not None and self._planner is not None and self._bundle is not None:
+            self._planner.goals = goals_from(values, self._bundle.quality)
+            self._runner.max_frame_age_s = 1e-3 * values['max_frame_age_ms']
+            self._runner.publish_intermediate = values['publish_intermediate']
         self._judge.max_age_s = 1e-3 * values['max_frame_age_ms']
         self._budget.parameter_ms = values['deadline_ms']
-        if self._runner is None or self._planner is None:
-            return
-        self._planner.goals = Goals(
-            confidence_target=values['confidence_target'],
-            miss_rate_target=values['miss_rate_target'],
-            exit_rule=exit_rule,
-        )
-        self._runner.max_frame_age_s = 1e-3 * values['max_frame_age_ms']
-        self._runner.publish_intermediate = values['publish_intermediate']
-
-    def _exit_rule(self, values: Values) -> ExitRule | None:
-        """The rule of the bundle that the parameters ask for."""
-        if values['exit_rule'] == NO_EXIT_RULE:
-            return None
-        assert self._bundle is not None
-        quality = self._bundle.quality
-        try:
-            return choose_rule(
-                quality.exit_rules if quality else (),
-                values['exit_rule'],
-                1e6 * values['exit_mean_mmac'],
-            )
-        except ConfigurationError as error:
-            raise ConfigurationError(
-                f'parameters exit_rule = {values["exit_rule"]!r} and exit_mean_mmac = '
-                f'{values["exit_mean_mmac"]:g} cannot be used with {values["model"]!r}: {error}'
-            ) from error
 
     def _read_labels(self, bundle: Bundle) -> tuple[str, ...]:
         path = self._values['labels_path']

@@ -4,7 +4,9 @@ from typing import get_args
 
 from anytime_dnn_ros.engines.factory import ENGINES
 from anytime_dnn_ros.ladder.manifest import ExitRuleName
+from anytime_dnn_ros.ladder.profile import Monotone
 from anytime_dnn_ros.nodes.parameters import Parameter
+from anytime_dnn_ros.quality.judge import DEFAULT_MONOTONE
 
 # Not 'off', which YAML reads as false.
 NO_EXIT_RULE = 'none'
@@ -32,6 +34,16 @@ ANYTIME_PARAMETERS = (
         when='activate',
     ),
     Parameter(
+        'realtime_priority',
+        0,
+        'SCHED_FIFO priority of the two threads that answer, so that a busy machine does not keep '
+        'them waiting for a core; 1 is enough, 0 leaves them to the usual scheduler. Where the '
+        'system refuses it, one warning names the mend.',
+        minimum=0,
+        maximum=99,
+        when='activate',
+    ),
+    Parameter(
         'labels_path',
         '',
         "File with one class name per line, in place of the bundle's labels.",
@@ -42,6 +54,15 @@ ANYTIME_PARAMETERS = (
         '',
         'Folder that keeps the stage times of this machine between starts; empty: '
         '$XDG_CACHE_HOME or ~/.cache, none: they are measured at each activate.',
+        when='activate',
+    ),
+    Parameter(
+        'monotone',
+        DEFAULT_MONOTONE,
+        'What keeps a later answer from being worse than an earlier one of a frame: caching '
+        'publishes the best answer so far, product multiplies the answers of all stages so far, '
+        "none publishes each stage's own. A single image can still turn out worse.",
+        choices=get_args(Monotone),
         when='activate',
     ),
     Parameter(
@@ -61,7 +82,8 @@ ANYTIME_PARAMETERS = (
     Parameter(
         'deadline_ms',
         100.0,
-        'Time from the deadline reference to the final answer.',
+        'Time from the deadline reference to the final answer; a shorter one holds for the frame '
+        'that is being served, too.',
         unit='ms',
         minimum=1.0,
         maximum=60_000.0,
@@ -84,7 +106,8 @@ ANYTIME_PARAMETERS = (
     Parameter(
         'miss_rate_target',
         0.01,
-        'Accepted share of frames whose deadline is missed; sets the margin of the next stage.',
+        'Accepted share of frames whose deadline is missed; sets the margin of the next stage. '
+        'A forecast in time is no miss.',
         minimum=0.0001,
         maximum=0.5,
     ),
@@ -110,6 +133,31 @@ ANYTIME_PARAMETERS = (
         unit='MMAC',
         minimum=0.0,
         maximum=100_000.0,
+    ),
+    Parameter(
+        'compute_price',
+        0.0,
+        'Expected accuracy that the compute of the whole ladder has to bring: stages that bring '
+        'less than their share of it are not run. 0: compute costs nothing. Needs a bundle that '
+        'declares its accuracy, and is not used where accuracy_target is set.',
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Parameter(
+        'accuracy_target',
+        0.0,
+        'Least compute for a given quality: the node finds the compute_price at which the mean '
+        'declared accuracy of the final answers is this, in some hundred frames; if the deadline '
+        'leaves less, all of it is used. 0 always uses the whole budget. Needs a bundle that '
+        'declares its accuracy.',
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Parameter(
+        'yield_to_newer',
+        False,
+        'End a frame after the stage that runs as soon as a newer frame waits: younger answers, '
+        'from fewer stages.',
     ),
     Parameter(
         'publish_intermediate',

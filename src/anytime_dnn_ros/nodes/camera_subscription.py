@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -32,7 +33,9 @@ class CameraSubscription:
         self._on_image = on_image
         self._subscription: Any = None
         self.reliability = 'none'
-        self._timer = node.create_timer(CHECK_PERIOD_S, self._follow)
+        # A camera is to be found also before a simulated clock runs.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(CHECK_PERIOD_S, self._follow, clock=clock)
         self._follow()
 
     def destroy(self) -> None:

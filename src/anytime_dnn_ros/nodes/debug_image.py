@@ -13,6 +13,7 @@ MAX_WIDTH = 640
 PANEL_HEIGHT, MARGIN, BAR_HEIGHT = 70, 10, 12
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 WHITE, GREY, GREEN, RED = (255, 255, 255), (110, 110, 110), (80, 200, 80), (60, 60, 230)
+AMBER = (60, 180, 240)
 
 
 def draw_debug_image(summary: FrameSummary, label: str, num_stages: int) -> NDArray[np.uint8]:
@@ -38,7 +39,12 @@ def draw_debug_image(summary: FrameSummary, label: str, num_stages: int) -> NDAr
     canvas = np.zeros((height + PANEL_HEIGHT, width, 3), np.uint8)
     canvas[:height] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
-    color = RED if summary.deadline_missed else GREEN
+    color = GREEN
+    if summary.is_forecast:
+        # Not seen in this frame: the answer to earlier ones.
+        label, color = f'forecast: {label}', AMBER
+    if summary.deadline_missed:
+        color = RED
     first_line, second_line = height + 22, height + 44
     confidence = f'{100 * summary.answer.confidence:.0f} %'
     cv2.putText(canvas, label, (MARGIN, first_line), FONT, 0.6, WHITE, 1, cv2.LINE_AA)

@@ -42,13 +42,16 @@ class FrameBudget:
             )
         self._override_ms, self._frames_left = budget_ms, frames
 
+    @property
+    def present_s(self) -> float:
+        """Budget of the next frame, seconds."""
+        return 1e-3 * (self._override_ms or self.parameter_ms)
+
     def next_s(self) -> float:
-        """Budget of the next frame, seconds; uses up one frame of an override."""
-        if not self._override_ms:
-            return 1e-3 * self.parameter_ms
-        budget_ms = self._override_ms
+        """Likewise, and uses up one frame of an override."""
+        budget_s = self.present_s
         if self._frames_left:
             self._frames_left -= 1
             if not self._frames_left:
                 self._override_ms = 0.0
-        return 1e-3 * budget_ms
+        return budget_s

@@ -67,9 +67,11 @@ def report_message(summary: FrameSummary, counters: Counters) -> FrameReport:
         slowdown=summary.slowdown,
         margin=summary.margin,
         confidence=summary.answer.confidence,
+        expected_accuracy=summary.judgement.expected_accuracy,
         frames_received=counters.received,
         frames_dropped=counters.dropped_total,
         frames_missed=counters.missed,
+        frames_forecast=counters.forecast,
     )
 
 

@@ -38,6 +38,8 @@ def run_nodes(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # rclpy's own handler ends the context. Python's would raise KeyboardInterrupt besides, also in
     # the middle of rclpy's C++, which turns it into a RuntimeError while the context still lives.
+    # It is not restored: a terminal and a launch file both send SIGINT, and the second may come
+    # while the process is leaving.
     signal.signal(signal.SIGINT, lambda *_: None)
     nodes: list[Node] = []
     try:

@@ -32,6 +32,15 @@ class LoadSignal:
     throttled: float = float('nan')
 
 
+def absurdity(cpu_percent: float, freq_ratio: float) -> str:
+    """What no machine can say of itself, in words; empty if all is well. NaN is not absurd."""
+    if cpu_percent < 0 or cpu_percent > 100:
+        return f'cpu_percent = {cpu_percent:g}'
+    if freq_ratio < 0 or freq_ratio > 1:
+        return f'cpu_freq_ratio = {freq_ratio:g}'
+    return ''
+
+
 def predicted_slowdown(load: LoadSignal, threads: int = 1) -> float:
     """What a stage should take now over what it takes on an idle machine at its full clock.
 

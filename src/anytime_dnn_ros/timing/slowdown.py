@@ -59,6 +59,11 @@ class StageTimes:
         """Expected over reference time, now; 1 is the machine as it was when it was measured."""
         return self._predicted * self._current.factor
 
+    @property
+    def unexplained(self) -> float:
+        """The slowdown over what the load predicts; far from 1 the load says nothing."""
+        return self._current.factor
+
     def observe_load(self, load: LoadSignal | None) -> None:
         """Takes the monitor's word, or its silence, upon which nothing is expected to change."""
         unknown = self._regimes[UNKNOWN_REGIME]
