@@ -17,6 +17,7 @@ from anytime_dnn_ros.demo.recording import Recording, answers_by_photo
 
 BIN_S = 0.5
 BURST_COLOR, ANSWER_COLOR, MISSED_COLOR = '#f2c14e', '#2a6f97', '#c1121f'
+FORECAST_COLOR = '#9aa5b1'
 STYLE = {
     'svg.fonttype': 'none',
     'font.family': 'sans-serif',
@@ -190,7 +191,7 @@ def _draw_answers(axes: Axes, recording: Recording) -> None:
     shades = mpl.colormaps['Blues'](np.linspace(0.25, 0.95, num_stages))
     series = [(f'stage {stage}', stage, shade) for stage, shade in enumerate(shades, start=1)]
     if any(a.stage == 0 for a in finals):
-        series.insert(0, ('forecast', 0, BURST_COLOR))
+        series.insert(0, ('forecast', 0, FORECAST_COLOR))
     for label, stage, color in series:
         times = [a.at_s for a in finals if a.stage == stage]
         rate = np.histogram(times, edges)[0] / BIN_S if len(edges) > 1 else below
