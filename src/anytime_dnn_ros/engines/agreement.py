@@ -37,7 +37,8 @@ FLOAT_NOISE = 1e-4
 # Below this many that count, photos are better asked for.
 FEW_FRAMES = 20
 SYNTHETIC_FRAMES = 64
-SYNTHETIC_SHAPE = (240, 320)
+# Waves this slow lose nothing in a small frame, which is quickly made.
+SYNTHETIC_SHAPE = (90, 120)
 WAVES = 6
 MOST_CYCLES = 4.0
 # More photos than this only make the start longer.
@@ -168,7 +169,7 @@ def agreement_frames(folder: Path | None) -> tuple[Iterator[NDArray[np.uint8]], 
 
 
 def synthetic_frames(count: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
-    """Smooth coloured fields, RGB uint8 [240, 320, 3]: each channel a few slow waves."""
+    """Smooth coloured fields, RGB uint8 [90, 120, 3]: each channel a few slow waves."""
     rng = np.random.default_rng(seed)
     height, width = SYNTHETIC_SHAPE
     y, x = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[:, None]
@@ -179,7 +180,7 @@ def synthetic_frames(count: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
             turns = across * x + down * y + rng.uniform(0, 1, 3)
             field += rng.uniform(0.2, 1, 3) * np.cos(2 * np.pi * turns)
         field -= field.min()
-        yield np.uint8(255 / field.max() * field)
+        yield np.uint8(np.rint(255 / field.max() * field))
 
 
 def _read_photo(file: Path) -> NDArray[np.uint8]:

@@ -38,6 +38,8 @@ class EngineInfo:
     Attributes:
         can_cancel: Whether a stage can be stopped in the middle. If not, the longest stage bounds
             how far a deadline can be overrun.
+        reason: Why just this library serves, where there is something to tell.
+        is_degraded: Whether it serves because the one that was wanted failed.
     """
 
     library: str
@@ -46,6 +48,8 @@ class EngineInfo:
     threads: int
     can_cancel: bool
     stages: tuple[StageInfo, ...]
+    reason: str = ''
+    is_degraded: bool = False
 
 
 class Engine(Protocol):

@@ -41,15 +41,26 @@ class OnnxRuntimeEngine:
         threads: Threads inside a stage. One has the tightest tail on a busy machine.
         plain: Runs each operator as the file has it, unfused, quantised ones in float: slow, and
             a yardstick for other engines.
+        reason: Why it serves; see `EngineInfo`.
+        is_degraded: Likewise.
 
     Raises:
         EngineError: A stage cannot be loaded or run.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1, plain: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int = 1,
+        plain: bool = False,
+        reason: str = '',
+        is_degraded: bool = False,
+    ) -> None:
         self._names = [stage.name for stage in bundle.manifest.stages]
         self._threads = threads
         self._plain = plain
+        self._reason, self._is_degraded = reason, is_degraded
         self._buffers: dict[str, NDArray[np.generic]] = {}
         self._image_keys: list[str | None] = []
         self._logits: list[NDArray[np.float32]] = []
@@ -98,6 +109,8 @@ class OnnxRuntimeEngine:
             threads=self._threads,
             can_cancel=True,
             stages=tuple(self._infos),
+            reason=self._reason,
+            is_degraded=self._is_degraded,
         )
 
     def close(self) -> None:

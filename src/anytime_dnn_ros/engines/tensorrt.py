@@ -130,7 +130,7 @@ class TensorRtEngine:
         self._runtime: trt.Runtime | None = None
         self._cuda = CudaStream(runtime or load_runtime(), device.index)
         try:
-            self._runtime = self._trt.Runtime(self._log)
+            self._runtime = self._new_runtime()
             for index, built in enumerate(engines):
                 self._stages.append(self._load_stage(bundle, index, built))
             self._warm_up(WARM_UP_RUNS)
@@ -209,6 +209,17 @@ class TensorRtEngine:
 
     def _where(self, stage: str) -> str:
         return f'{self._library.flavour} {self._library.version} in stage {stage!r}'
+
+    def _new_runtime(self) -> trt.Runtime:
+        try:
+            runtime: trt.Runtime = self._trt.Runtime(self._log)
+        except TypeError as error:
+            # How pybind11 says that the constructor gave nothing.
+            raise self._failure(
+                f'{self._library.flavour} {self._library.version} cannot start on '
+                f'{self._device.name}'
+            ) from error
+        return runtime
 
     def _load_stage(self, bundle: Bundle, index: int, built: StageEngine) -> _Stage:
         stage = bundle.manifest.stages[index]
