@@ -24,6 +24,7 @@ from anytime_dnn_ros.bench.deadlines import (
     given_deadlines,
 )
 from anytime_dnn_ros.bench.film import make_film
+from anytime_dnn_ros.bench.images import labelled_images
 from anytime_dnn_ros.bench.live import Bench, record_pass, run_pass
 from anytime_dnn_ros.bench.load import LoadWorkers, load_plan
 from anytime_dnn_ros.bench.machine import AT_REST_PERCENT, load_by_others_percent
@@ -32,7 +33,6 @@ from anytime_dnn_ros.bench.options import (
     AUTO,
     add_arguments,
     check_options,
-    data_of,
     load_names,
     record_file,
 )
@@ -44,10 +44,8 @@ from anytime_dnn_ros.bench.rows import with_oracle
 from anytime_dnn_ros.bench.table import UNITS, figures_table, pass_line
 from anytime_dnn_ros.bench.trace import Recording, read_recording, write_recording
 from anytime_dnn_ros.engines.factory import load_engine
-from anytime_dnn_ros.evaluate.labelled import read_test
 from anytime_dnn_ros.evaluate.measurement import distinct_names
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
-from anytime_dnn_ros.evaluate.stage_scores import bundle_labels
 from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
 from anytime_dnn_ros.planner import Goals
@@ -134,8 +132,7 @@ def _bench(args: argparse.Namespace, console: Console, progress: Progress) -> It
     bundle = read_bundle(find_bundle(args.bundle))
     # A misspelt name is told before the frames are made.
     chosen_policies(args.policies or ALL, len(bundle.manifest.stages))
-    images = read_test(argparse.Namespace(data=data_of(args, bundle), size=args.size, limit=0))
-    labels = bundle_labels(bundle, images.labels, images.class_names)
+    images, labels = labelled_images(args, bundle)
     film = make_film(
         images,
         labels,

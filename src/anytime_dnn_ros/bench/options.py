@@ -10,14 +10,10 @@ from anytime_dnn_ros.bench.deadlines import given_deadlines
 from anytime_dnn_ros.bench.load import LOADS, TRACE, load_plan
 from anytime_dnn_ros.bench.policies import OURS
 from anytime_dnn_ros.bench.rows import WHAT_IS_COUNTED
-from anytime_dnn_ros.datasets.idx import FASHION_MNIST
 from anytime_dnn_ros.engines.factory import ENGINES
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write
-from anytime_dnn_ros.ladder.bundle import Bundle
 
-# The bundle that was trained on data which every Debian machine can have.
-OWN_DATA = {'fashion': FASHION_MNIST}
 AUTO, ALL = 'auto', 'all'
 
 
@@ -30,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--data',
         type=Path,
         metavar='DIR',
-        help='labelled test images, as in `anytime-dnn report`; fashion takes fashion-mnist',
+        help='labelled test images, as in `anytime-dnn report`, or one photo per class, as in '
+        '`anytime-dnn ensemble`; fashion takes fashion-mnist',
     )
     add('--size', type=int, metavar='PIXELS', help='fit images of many sizes into this square')
     add(
@@ -132,18 +129,3 @@ def record_file(args: argparse.Namespace, load: str) -> Path:
     name = load.removeprefix(TRACE) if load.startswith(TRACE) else load
     word = re.sub(r'\W+', '_', Path(name).stem)
     return file.with_name(f'{file.stem}-{word}{file.suffix}')
-
-
-def data_of(args: argparse.Namespace, bundle: Bundle) -> Path:
-    """The labelled images for a bundle: those of `--data`, or its own.
-
-    Raises:
-        ConfigurationError: There are none.
-    """
-    known = OWN_DATA.get(bundle.manifest.name)
-    if args.data is None and known is None:
-        raise ConfigurationError(
-            f'the bundle {bundle.manifest.name!r} needs --data: a folder or ZIP with '
-            "test/<class>/ of labelled images, its classes named like the bundle's labels.txt"
-        )
-    return args.data or Path(str(known))

@@ -47,7 +47,8 @@ cost.</p>
 {scatter}
 <h2>Over time</h2>
 <p>Each dot is the final answer of one frame: its age when it was out (a missed one as a cross)
-and the stages behind it. Load is on where it is shaded; the grey line is the deadline.</p>
+and the stages behind it. Load is on where it is shaded; its first seconds, darker, are counted
+apart. The grey line is the deadline.</p>
 {timelines}
 <h2>Figures</h2>
 <p>{counted}</p>
