@@ -29,6 +29,8 @@ GUARDS = {
     'ComputeCapability': TensorRT.builds_for_others,
     'IBuilderConfig.num_compute_capabilities': TensorRT.builds_for_others,
     'IBuilderConfig.set_compute_capability': TensorRT.builds_for_others,
+    'ICudaEngine.device_memory_size_v2': TensorRT.strongly_typed,
+    'ICudaEngine.device_memory_size': property(lambda library: not library.strongly_typed),
     # torch2trt, which is refused elsewhere.
     'CalibrationAlgoType': TensorRT.has_precision_flags,
     'CalibrationAlgoType.ENTROPY_CALIBRATION_2': TensorRT.has_precision_flags,
