@@ -35,6 +35,7 @@ ARGUMENTS = (
     ('deadline_ms', '', 'time for one frame, milliseconds'),
     ('use_sim_time', '', 'true: take the time from /clock (replay, simulation)'),
     ('autostart', '', 'false: a lifecycle manager configures and activates anytime_node'),
+    ('build_only', '', 'true: build the TensorRT engines of the model, without serving, and end'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
     ('with_monitor', 'true', 'false: no monitor_node'),
     ('container', 'false', 'true: both nodes in one process'),
@@ -84,6 +85,20 @@ def positive_ms(name: str, text: str) -> float:
     return value
 
 
+def anytime_overrides(given: dict[str, str]) -> dict[str, object]:
+    """Read the parameters of anytime_node that launch arguments give."""
+    anytime: dict[str, object] = {}
+    if given['model']:
+        # A string whatever it looks like: a bundle may be called 42.
+        anytime['model'] = ParameterValue(given['model'], value_type=str)
+    if given['deadline_ms']:
+        anytime['deadline_ms'] = positive_ms('deadline_ms', given['deadline_ms'])
+    for name in ('autostart', 'build_only'):
+        if given[name]:
+            anytime[name] = boolean(name, given[name])
+    return anytime
+
+
 def start_nodes(context: LaunchContext) -> list[Node]:
     """Build the node actions once the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
@@ -93,16 +108,11 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     common: dict[str, object] = {}
     if given['use_sim_time']:
         common['use_sim_time'] = boolean('use_sim_time', given['use_sim_time'])
-    anytime = dict(common)
-    if given['model']:
-        # A string whatever it looks like: a bundle may be called 42.
-        anytime['model'] = ParameterValue(given['model'], value_type=str)
-    if given['deadline_ms']:
-        anytime['deadline_ms'] = positive_ms('deadline_ms', given['deadline_ms'])
-    if given['autostart']:
-        anytime['autostart'] = boolean('autostart', given['autostart'])
+    anytime = common | anytime_overrides(given)
+    # Beside a build a monitor would only keep the launch from ending.
+    builds = anytime.get('build_only', False)
 
-    with_monitor = boolean('with_monitor', given['with_monitor'])
+    with_monitor = not builds and boolean('with_monitor', given['with_monitor'])
     composed = boolean('container', given['container']) and with_monitor
     environment = {}
     if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):

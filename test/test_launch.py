@@ -93,9 +93,15 @@ def test_arguments_reach_the_nodes_they_are_for(launch):
         model='42',
         use_sim_time='True',
         autostart='false',
+        build_only='false',
         log_level='debug',
     )
-    assert anytime.parameters[1] == {'use_sim_time': True, 'model': '42', 'autostart': False}
+    assert anytime.parameters[1] == {
+        'use_sim_time': True,
+        'model': '42',
+        'autostart': False,
+        'build_only': False,
+    }
     assert monitor.parameters[1] == {'use_sim_time': True}
     assert ('image', '/camera/image_raw') in anytime.remappings
     assert ('image/compressed', '/camera/image_raw/compressed') in anytime.remappings
@@ -110,6 +116,9 @@ def test_arguments_reach_the_nodes_they_are_for(launch):
         ({'container': 'true'}, ['anytime_composed']),
         ({'with_monitor': 'false'}, ['anytime_node']),
         ({'with_monitor': 'false', 'container': 'true'}, ['anytime_node']),
+        ({'build_only': 'true'}, ['anytime_node']),
+        ({'build_only': 'true', 'container': 'true'}, ['anytime_node']),
+        ({'build_only': 'false'}, ['anytime_node', 'monitor_node']),
     ],
 )
 def test_which_processes_start(launch, given, executables):
@@ -138,6 +147,7 @@ def test_a_profile_of_the_user_stays(launch, monkeypatch, variable):
         ('deadline_ms', 'inf'),
         ('deadline_ms', 'soon'),
         ('autostart', 'maybe'),
+        ('build_only', 'yes'),
         ('use_sim_time', '2'),
         ('container', ''),
         ('with_monitor', 'yes'),

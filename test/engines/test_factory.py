@@ -8,10 +8,10 @@ from onnx import numpy_helper
 
 from anytime_dnn_ros.engines import factory, stage_engines, tensorrt_loader
 from anytime_dnn_ros.engines.factory import load_engine
-from anytime_dnn_ros.engines.tensorrt_loader import TensorRtOptions
+from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS, TensorRtOptions
 from anytime_dnn_ros.errors import ConfigurationError, EngineError, MissingDependencyError
 from engines.fake_cuda import STICKY, cudaError_t
-from engines.fake_tensorrt import fake_plan
+from engines.fake_machine import FakeMachine
 from ladders import make_ladder, solid
 
 
@@ -21,30 +21,13 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture
-def machine(monkeypatch, library, gpu, cuda):
-    """A machine with a fake GPU and a fake TensorRT, whose builder is what a test makes it.
+def machine(monkeypatch):
+    return FakeMachine(monkeypatch)
 
-    Its `built` has the stages built so far, its `change` is applied to each model.
-    """
 
-    class Machine:
-        def __init__(self):
-            self.built = []
-            self.change = lambda model: model
-
-        def build(self, library, model, options, *, name, progress, **rest):
-            if progress is not None:
-                progress(0.5)
-            self.built.append(name)
-            return fake_plan(self.change(model))
-
-    machine = Machine()
-    for module in (factory, tensorrt_loader):
-        monkeypatch.setattr(module, 'find_device', lambda: gpu)
-        monkeypatch.setattr(module, 'find_tensorrt', lambda: library)
-    monkeypatch.setattr(tensorrt_loader, 'load_runtime', lambda: cuda)
-    monkeypatch.setattr(stage_engines, 'build_engine', machine.build)
-    return machine
+@pytest.fixture
+def cuda(machine):
+    return machine.cuda
 
 
 @pytest.fixture
@@ -279,3 +262,9 @@ def test_stage_times_are_kept_under_what_serves_not_under_why(load, bundle):
     info = load('onnxruntime').info()
     why = replace(info, reason='no GPU', is_degraded=True)
     assert profile_key(bundle, info, (1, 1, 3)) == profile_key(bundle, why, (1, 1, 3))
+
+
+def test_the_words_for_precision_are_the_builders():
+    from anytime_dnn_ros.engines import tensorrt_builder
+
+    assert PRECISIONS == tensorrt_builder.PRECISIONS

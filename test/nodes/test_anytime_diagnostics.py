@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf, nan
 from time import monotonic
 
@@ -100,3 +101,19 @@ def test_an_inactive_node_has_no_numbers_and_a_failed_one_its_fault(health):
     assert anytime_status(health, None, fault='').message == 'not active'
     failed = anytime_status(health, None, fault='Traceback\nValueError: no')
     assert (failed.level, failed.message) == (DiagnosticStatus.ERROR, 'ValueError: no')
+
+
+def test_a_build_is_told_in_percent_whatever_went_before(health):
+    said = anytime_status(health, None, fault='the last activate failed', build_percent=42.4)
+    assert (said.level, said.message) == (DiagnosticStatus.OK, 'building engines: 42 %')
+    assert values(said) == {'engine_build_percent': '42'}
+
+
+@pytest.mark.parametrize('degraded', [True, False])
+def test_an_engine_that_serves_for_another_one_warns_and_says_why(health, degraded):
+    engine = replace(ENGINE, reason='tensorrt failed: no room', is_degraded=degraded)
+    serving = Serving(Counters(), engine, 1.25, 0.05, 'held-out images', CALM)
+    said = anytime_status(health, serving, fault='')
+    assert values(said)['engine_reason'] == 'tensorrt failed: no room'
+    assert said.level == (DiagnosticStatus.WARN if degraded else DiagnosticStatus.OK)
+    assert ('onnxruntime serves in place of' in said.message) == degraded

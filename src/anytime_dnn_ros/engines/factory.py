@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from anytime_dnn_ros.engines.base import Engine
 from anytime_dnn_ros.engines.recovery import ON_ENGINE_ERROR, RecoveringEngine
 from anytime_dnn_ros.engines.tensorrt_library import find_device, find_tensorrt
+from anytime_dnn_ros.engines.tensorrt_options import TensorRtOptions
 from anytime_dnn_ros.errors import ConfigurationError, EngineError, MissingDependencyError
 from anytime_dnn_ros.ladder.bundle import Bundle
 
-if TYPE_CHECKING:
-    from anytime_dnn_ros.engines.tensorrt_loader import TensorRtOptions
-
 LOG = logging.getLogger(__name__)
+DEFAULTS = TensorRtOptions()
 ENGINES = ('auto', 'onnxruntime', 'tensorrt')
 
 
@@ -25,7 +23,7 @@ def load_engine(
     engine: str = 'auto',
     threads: int = 1,
     *,
-    tensorrt: TensorRtOptions | None = None,
+    tensorrt: TensorRtOptions = DEFAULTS,
     on_engine_error: str = 'rebuild',
     say: Callable[[str], object] = LOG.warning,
     progress: Callable[[float], object] | None = None,
@@ -38,7 +36,7 @@ def load_engine(
             ONNX Runtime; `EngineInfo.reason` tells why. So it does where TensorRT then fails,
             which `say` is told too.
         threads: CPU threads inside a stage; TensorRT needs none.
-        tensorrt: How TensorRT builds, checks and keeps its engines; None = as its defaults say.
+        tensorrt: How TensorRT builds, checks and keeps its engines.
         on_engine_error: One of `ON_ENGINE_ERROR`: what follows when TensorRT fails at run time.
         say: Takes a warning.
         progress: Is given the share of TensorRT's builds that is done, 0..1.
@@ -85,21 +83,18 @@ def _why_no_tensorrt() -> str:
 def _tensorrt(  # noqa: PLR0917 - handed on from one call
     bundle: Bundle,
     threads: int,
-    options: TensorRtOptions | None,
+    options: TensorRtOptions,
     on_engine_error: str,
     say: Callable[[str], object],
     progress: Callable[[float], object] | None,
 ) -> Engine:
     try:
-        from anytime_dnn_ros.engines.tensorrt_loader import (  # noqa: PLC0415
-            TensorRtOptions,
-            load_tensorrt,
-        )
+        from anytime_dnn_ros.engines.tensorrt_loader import load_tensorrt  # noqa: PLC0415
     except ImportError as error:
         raise _missing(error) from error
 
     def load() -> Engine:
-        return load_tensorrt(bundle, options or TensorRtOptions(), say=say, progress=progress)
+        return load_tensorrt(bundle, options, say=say, progress=progress)
 
     return RecoveringEngine(
         load(),

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,33 +28,12 @@ from anytime_dnn_ros.engines.onnxruntime import OnnxRuntimeEngine
 from anytime_dnn_ros.engines.stage_engines import StageEngine, stage_engine
 from anytime_dnn_ros.engines.tensorrt import TensorRtEngine
 from anytime_dnn_ros.engines.tensorrt_library import find_device, find_tensorrt
+from anytime_dnn_ros.engines.tensorrt_options import TensorRtOptions
 from anytime_dnn_ros.engines.whole_file import replace_file
 from anytime_dnn_ros.errors import EngineError
 from anytime_dnn_ros.ladder.bundle import Bundle
 
 Say = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class TensorRtOptions:
-    """How a bundle is loaded into TensorRT.
-
-    Attributes:
-        precision: `auto`, `fp32`, `fp16` or `int8`.
-        folder: From `timing.profile_cache.cache_folder`: keeps engines, kernel timings and what
-            was found of agreement; None keeps nothing.
-        frames: Folder of photos to compare engines on; None for synthetic frames.
-        workspace_bytes: GPU memory that a layer's algorithm may use; None = no limit.
-        dla_core: Jetson's accelerator for what it can run; None = GPU alone.
-        cuda_graphs: Whether stages are captured as CUDA graphs.
-    """
-
-    precision: str = 'auto'
-    folder: Path | None = None
-    frames: Path | None = None
-    workspace_bytes: int | None = None
-    dla_core: int | None = None
-    cuda_graphs: bool = True
 
 
 def load_tensorrt(

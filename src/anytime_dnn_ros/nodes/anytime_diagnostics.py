@@ -61,15 +61,29 @@ class Serving:
     drift: DriftState
 
 
-def anytime_status(health: NodeHealth, serving: Serving | None, *, fault: str) -> DiagnosticStatus:
+def anytime_status(
+    health: NodeHealth,
+    serving: Serving | None,
+    *,
+    fault: str,
+    build_percent: float | None = None,
+) -> DiagnosticStatus:
     """The node's status; its name is left to the node.
 
     Args:
         health: What the node has seen.
         serving: None while inactive.
         fault: Why the last lifecycle transition failed, empty if it did not.
+        build_percent: How far engines are that are being built, 0..100; None if none are.
     """
     status = DiagnosticStatus(hardware_id=platform.node())
+    if build_percent is not None:
+        status.level, status.message = (
+            DiagnosticStatus.OK,
+            f'building engines: {build_percent:.0f} %',
+        )
+        status.values = [KeyValue(key='engine_build_percent', value=f'{build_percent:.0f}')]
+        return status
     status.level, status.message = _verdict(health, serving, fault)
     if serving is not None:
         values = _values(health, serving)
@@ -95,6 +109,7 @@ def _values(health: NodeHealth, serving: Serving) -> dict[str, object]:
         'confidence_drift': f'{drift.distance:.3f}',
         'confidence_drift_limit': f'{drift.threshold:.3f}',
         'engine': f'{engine.library} {engine.version} on {engine.device}',
+        'engine_reason': engine.reason,
         'threads': engine.threads,
         **{f'stage_{s.name}': f'{s.precision}, {s.detail}' for s in engine.stages},
         'image_reliability': health.camera_reliability,
@@ -132,6 +147,9 @@ def _warnings(health: NodeHealth, serving: Serving) -> tuple[str, ...]:
         else '',
         'frames refused: ' + ', '.join(f'{kind} {n}' for kind, n in sorted(bad.items()))
         if bad and is_fresh
+        else '',
+        f'{serving.engine.library} serves in place of another engine: {serving.engine.reason}'
+        if serving.engine.is_degraded
         else '',
         health.load.warning(now_s),
         f'confidences have drifted ({serving.drift.distance:.2f} over the limit of '

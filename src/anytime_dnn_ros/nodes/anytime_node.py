@@ -19,7 +19,6 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.errors import AnytimeError, BundleError, ConfigurationError, ImageError
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
 from anytime_dnn_ros.msg import (
@@ -34,6 +33,7 @@ from anytime_dnn_ros.nodes.anytime_diagnostics import NodeHealth, Serving, anyti
 from anytime_dnn_ros.nodes.anytime_parameters import ANYTIME_PARAMETERS
 from anytime_dnn_ros.nodes.camera_subscription import CameraSubscription
 from anytime_dnn_ros.nodes.debug_image import draw_debug_image
+from anytime_dnn_ros.nodes.engine_loading import build_node_engines, load_node_engine
 from anytime_dnn_ros.nodes.frame_age import StampJudge
 from anytime_dnn_ros.nodes.frame_budget import FrameBudget
 from anytime_dnn_ros.nodes.goals import counted_on, goals_from
@@ -130,6 +130,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._path: ServingPath | None = None
         super().__init__('anytime_node', **kwargs)
         self.fault = ''
+        self.is_done = False
         self._values: Values = declare(self, ANYTIME_PARAMETERS)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._bundle: Bundle | None = None
@@ -154,12 +155,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
     @guarded
     def on_configure(self, state: LifecycleState) -> None:
         """Reads and checks the bundle and makes the publishers."""
-        try:
-            self._bundle = read_bundle(find_bundle(self._values['model']))
-        except BundleError as error:
-            raise ConfigurationError(
-                f'parameter model = {self._values["model"]!r} cannot be used: {error}'
-            ) from error
+        self._bundle = self._read_bundle()
         self._labels = self._read_labels(self._bundle)
         goals_from(self._values, self._bundle.quality)
         self.destroy_timer(self._diagnostics_timer)
@@ -192,7 +188,12 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         begun_s = monotonic()
         # The frame is resized to a few hundred pixels: OpenCV's own threads would only disturb.
         cv2.setNumThreads(1)
-        engine = load_engine(self._bundle, self._values['engine'], self._values['threads'])
+        engine = load_node_engine(
+            self._bundle,
+            self._values,
+            warn=self.get_logger().warning,
+            progress=self._tell_of_build,
+        )
         self._path = ServingPath(self._bundle, engine, self._values['monotone'])
         warn = self.get_logger().warning
         self._reference, kept = cached_reference_times(
@@ -223,8 +224,14 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             f'{self._bundle.manifest.name!r} on {info.library} {info.version}, {info.device}, '
             f'{info.threads} thread(s); stages take {times} ms '
             f'({"kept from an earlier start" if kept else "measured now"}); active after '
-            f'{monotonic() - begun_s:.1f} s'
+            f'{monotonic() - begun_s:.1f} s{"; " + info.reason if info.reason else ""}'
         )
+
+    def _tell_of_build(self, percent: float) -> None:
+        self.get_logger().info(f'building engines: {percent:.0f} %')
+        if self._runner is None:
+            # The build keeps the executor, and with it the timer that would tell.
+            self._publish_diagnostics(percent)
 
     @guarded
     def on_deactivate(self, state: LifecycleState) -> None:
@@ -264,7 +271,25 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         super().destroy_node()
 
     def autostart(self) -> None:
-        """Configures and activates, if the parameter says so."""
+        """Builds, or configures and activates, as the parameters say.
+
+        Raises:
+            AnytimeError: The engines that `build_only` asks for cannot be built.
+        """
+        if self._values['build_only']:
+            info = build_node_engines(
+                self._read_bundle(),
+                self._values,
+                warn=self.get_logger().warning,
+                progress=self._tell_of_build,
+            )
+            stages = '; '.join(f'{s.name}: {s.precision}, {s.detail}' for s in info.stages)
+            self.get_logger().info(
+                f'the engines for {info.library} {info.version} on {info.device} are there: '
+                f'{stages}'
+            )
+            self.is_done = True
+            return
         if not self._values['autostart']:
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -430,10 +455,12 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         """A timer that runs on also while a simulated clock stands still, or jumps."""
         return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def _publish_diagnostics(self) -> None:
+    def _publish_diagnostics(self, build_percent: float | None = None) -> None:
         if self._camera is not None:
             self._health.camera_reliability = self._camera.reliability
-        status = anytime_status(self._health, self._serving(), fault=self.fault)
+        status = anytime_status(
+            self._health, self._serving(), fault=self.fault, build_percent=build_percent
+        )
         status.name = f'{self.get_fully_qualified_name()}: inference'
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
@@ -486,6 +513,14 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             self._runner.publish_intermediate = values['publish_intermediate']
         self._judge.max_age_s = 1e-3 * values['max_frame_age_ms']
         self._budget.parameter_ms = values['deadline_ms']
+
+    def _read_bundle(self) -> Bundle:
+        try:
+            return read_bundle(find_bundle(self._values['model']))
+        except BundleError as error:
+            raise ConfigurationError(
+                f'parameter model = {self._values["model"]!r} cannot be used: {error}'
+            ) from error
 
     def _read_labels(self, bundle: Bundle) -> tuple[str, ...]:
         path = self._values['labels_path']

@@ -3,8 +3,11 @@
 from typing import get_args
 
 from anytime_dnn_ros.engines.factory import ENGINES
+from anytime_dnn_ros.engines.recovery import ON_ENGINE_ERROR
+from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.ladder.manifest import ExitRuleName
 from anytime_dnn_ros.ladder.profile import Monotone
+from anytime_dnn_ros.nodes.engine_loading import NO_DLA
 from anytime_dnn_ros.nodes.parameters import Parameter
 from anytime_dnn_ros.quality.judge import DEFAULT_MONOTONE
 
@@ -21,9 +24,48 @@ ANYTIME_PARAMETERS = (
     Parameter(
         'engine',
         'auto',
-        'Library that runs the stages; auto takes the best this machine has.',
+        'Library that runs the stages; auto takes TensorRT where it and an NVIDIA GPU are there, '
+        'else ONNX Runtime.',
         choices=ENGINES,
         when='activate',
+    ),
+    Parameter(
+        'precision',
+        'auto',
+        'Of the engines that TensorRT builds; auto is int8 for a quantised ladder, else fp16.',
+        choices=PRECISIONS,
+        when='activate',
+    ),
+    Parameter(
+        'dla_core',
+        NO_DLA,
+        'Core of the deep learning accelerator that some Jetsons have, for the layers that it can '
+        'run; -1: everything on the GPU.',
+        minimum=NO_DLA,
+        maximum=7,
+        when='activate',
+    ),
+    Parameter(
+        'agreement_frames',
+        '',
+        'Folder of photos on which a new TensorRT engine must agree with ONNX Runtime before it '
+        'serves; empty: synthetic frames, of which fewer count.',
+        when='activate',
+    ),
+    Parameter(
+        'on_engine_error',
+        'rebuild',
+        'When TensorRT fails on a frame: report keeps it, rebuild loads it anew and takes ONNX '
+        'Runtime if that fails, fall_back takes ONNX Runtime. The next frame is served in each '
+        'case.',
+        choices=ON_ENGINE_ERROR,
+        when='activate',
+    ),
+    Parameter(
+        'build_only',
+        False,
+        'Build the TensorRT engines of the bundle into cache_dir, compare them, and leave.',
+        when='start',
     ),
     Parameter(
         'threads',
@@ -52,8 +94,8 @@ ANYTIME_PARAMETERS = (
     Parameter(
         'cache_dir',
         '',
-        'Folder that keeps the stage times of this machine between starts; empty: '
-        '$XDG_CACHE_HOME or ~/.cache, none: they are measured at each activate.',
+        'Folder that keeps stage times and TensorRT engines of this machine between starts; '
+        'empty: $XDG_CACHE_HOME or ~/.cache, none: they are made at each activate.',
         when='activate',
     ),
     Parameter(

@@ -26,11 +26,12 @@ def run_nodes(
 
     Args:
         name: Of the program, for its log.
-        factories: Make one node each. A node may have a `failure`, the exception that ended it.
+        factories: Make one node each. A node may have a `failure`, the exception that ended it,
+            or say that it `is_done`, which ends all.
         args: The command line; None takes the process's own.
 
     Returns:
-        0 after Ctrl-C or a terminate signal, 2 where the configuration cannot be used.
+        0 after Ctrl-C, a terminate signal or when done; 2 where the configuration cannot be used.
 
     Raises:
         Exception: What ended a node against all expectation.
@@ -75,8 +76,12 @@ def _spin(nodes: list[Node], factories: Sequence[Callable[[], Node]]) -> None:
     for make in factories:
         nodes.append(make())
         executor.add_node(nodes[-1])
-    while rclpy.ok() and not _failures(nodes):
+    while rclpy.ok() and not _failures(nodes) and not any(_is_done(node) for node in nodes):
         executor.spin_once(timeout_sec=STOP_CHECK_S)
+
+
+def _is_done(node: Node) -> bool:
+    return getattr(node, 'is_done', False)
 
 
 def _failures(nodes: list[Node]) -> list[Exception]:
