@@ -11,7 +11,7 @@ import pytest
 
 from anytime_dnn_ros import cli
 from anytime_dnn_ros.engines.factory import load_engine
-from anytime_dnn_ros.errors import BundleError, ConfigurationError
+from anytime_dnn_ros.errors import AnytimeError, BundleError, ConfigurationError
 from anytime_dnn_ros.evaluate import profile
 from anytime_dnn_ros.evaluate.profile import figures, measure_profile, rows
 from anytime_dnn_ros.evaluate.profile_page import profile_page, quality_figure, stage_figure
@@ -196,7 +196,7 @@ def test_progress_is_told_before_each_round(bundle):
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(profile, 'load_engine', pytest.fail)
+    monkeypatch.setattr(profile, 'loaded', pytest.fail)
     (tmp_path / 'file').write_text('')
     for option in ('--json', '--html'):
         with pytest.raises(ConfigurationError, match='choose another'):
@@ -228,3 +228,53 @@ def test_plots_are_not_needed_for_the_table(bundle, monkeypatch, capsys):
     assert 'exit3' in capsys.readouterr().out
     assert cli.main([*words, '--html', 'page.html']) == 1
     assert "pip install '.[demo]'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU of its own making."""
+    from engines.fake_machine import FakeMachine
+
+    return FakeMachine(monkeypatch)
+
+
+def test_build_builds_every_stage_once_and_says_what_it_built(gpu, tmp_path, capsys):
+    words = ('fashion', '--engine', 'tensorrt', '--build', '--cache-dir', str(tmp_path))
+    for _ in range(2):
+        assert run(*words) == 0
+        shown = capsys.readouterr().out
+        assert 'fashion: tensorrt 10.3.0, Fake Orin (compute capability 8.7)' in shown
+        assert shown.count('  fp16  ') == 5
+    assert gpu.built == [f'stage{k}' for k in range(1, 6)]
+    assert not list(tmp_path.glob('stage_times*'))
+
+
+def test_the_precision_that_was_asked_for_is_built(gpu, tmp_path, capsys):
+    words = ('fashion', '--engine', 'tensorrt', '--build', '--cache-dir', str(tmp_path))
+    assert run(*words, '--precision', 'fp32') == 0
+    assert capsys.readouterr().out.count('fp32') == 5
+
+
+def test_a_profile_by_tensorrt_is_kept_apart(gpu, tmp_path, capsys):
+    words = ('fashion', '--runs', '2', '--cache-dir', str(tmp_path))
+    assert run(*words, '--engine', 'tensorrt') == 0
+    assert 'tensorrt' in capsys.readouterr().out
+    assert run(*words, '--engine', 'onnxruntime') == 0
+    assert len(list(tmp_path.glob('stage_times*'))) == 2
+
+
+@pytest.mark.parametrize(
+    ('words', 'mend'),
+    [
+        (('--engine', 'onnxruntime'), 'give --engine tensorrt'),
+        (('--cache-dir', 'none'), 'leave one of the two out'),
+        (('--json', 'f.json'), 'without --build'),
+        ((), 'needs an NVIDIA GPU'),
+    ],
+)
+def test_a_build_that_cannot_be_is_refused_before_it_begins(words, mend, monkeypatch):
+    from anytime_dnn_ros.engines import tensorrt_loader
+
+    monkeypatch.setattr(tensorrt_loader, 'find_device', lambda: None)
+    with pytest.raises(AnytimeError, match=mend):
+        run('fashion', '--build', *words)

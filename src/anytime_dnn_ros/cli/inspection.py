@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anytime_dnn_ros.engines.tensorrt_builder import PRECISIONS
+from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.errors import ConfigurationError, MissingDependencyError
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
 from anytime_dnn_ros.ladder.manifest import StageSpec

@@ -21,6 +21,7 @@ from anytime_dnn_ros.engines.build_progress import BuildProgress, progress_monit
 from anytime_dnn_ros.engines.float16 import products_to_float16, to_float16
 from anytime_dnn_ros.engines.tensorrt_library import TensorRT
 from anytime_dnn_ros.engines.tensorrt_log import last_errors, tensorrt_log
+from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.engines.whole_file import replace_file
 from anytime_dnn_ros.errors import ConfigurationError, EngineError
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 Precision = Literal['fp32', 'fp16', 'int8']
-PRECISIONS = ('auto', 'fp32', 'fp16', 'int8')
 Say = Callable[[str], object]
 # What TensorRT for RTX says on building for it: "FP32 GEMM is not supported".
 TURING = '7.5'

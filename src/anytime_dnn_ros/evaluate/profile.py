@@ -20,7 +20,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from anytime_dnn_ros.engines.base import EngineInfo
-from anytime_dnn_ros.engines.factory import ENGINES, load_engine
+from anytime_dnn_ros.engines.factory import ENGINES
+from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
+from anytime_dnn_ros.evaluate.engine_build import built, check_build, loaded
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
@@ -110,6 +112,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--engine', choices=ENGINES, default='auto', help='default auto')
     parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help='of TensorRT engines (default auto: int8 where the stage is quantised, else fp16)',
+    )
+    parser.add_argument(
+        '--build',
+        action='store_true',
+        help='build the TensorRT engines, compare them with ONNX Runtime, keep them, and stop: '
+        'the next start of the node finds them',
+    )
+    parser.add_argument(
         '--runs',
         type=whole_number(LEAST_RUNS, MOST_RUNS),
         default=PROFILE_RUNS,
@@ -120,8 +134,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--cache-dir',
         default='',
         metavar='DIR',
-        help='where this machine keeps its stage times (default $XDG_CACHE_HOME or ~/.cache, as '
-        f'the node does); {NO_CACHE}: nowhere',
+        help='where this machine keeps stage times and engines (default $XDG_CACHE_HOME or '
+        f'~/.cache, as the node does); {NO_CACHE}: nowhere',
     )
     parser.add_argument(
         '--fresh', action='store_true', help='measure even if times are kept, and replace them'
@@ -161,10 +175,17 @@ def run(args: argparse.Namespace) -> int:
     folder = cache_folder(args.cache_dir, warn)
     bundle = read_bundle(find_bundle(args.bundle))
     console = Console()
+    if args.build:
+        check_build(args, folder)
     with (
-        closing(load_engine(bundle, args.engine, args.threads)) as engine,
         image_progress(console) as progress,
+        closing(loaded(args, bundle, folder, progress, warn)) as engine,
     ):
+        if args.build:
+            console.print(
+                built(bundle, engine.info()), markup=False, highlight=False, soft_wrap=True
+            )
+            return 0
         profile = measure_profile(
             ServingPath(bundle, engine),
             folder,
