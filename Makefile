@@ -16,10 +16,10 @@ SOURCES = $(shell find src msg launch config cmake -type f -not -name '*.py[co]'
 PIP_SHOWS := { grep -E --line-buffered '^ *(Downloading|Building|Successfully)' || true; }
 PROGRAM_TESTS := test/test_programs.py
 
-.PHONY: help setup forge tensorrt test lint unit colcon integration kilted demo bench clean
+.PHONY: help setup forge tensorrt test lint unit colcon integration kilted demo bench gpu-check clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.package  ## make .venv: ROS 2 Jazzy wheels, this package with its messages, tools
 
@@ -73,6 +73,13 @@ demo: setup  ## run the whole idea for about 20 s on real photos through real DD
 bench: setup  ## measure what the README promises, into build/bench/overhead.json
 	@mkdir -p build/bench
 	$(BIN)/python benchmarks/overhead.py --json build/bench/overhead.json
+
+# A Python that sees the TensorRT of JetPack, say: make gpu-check GPU_PYTHON=venv/bin/python
+GPU_PYTHON ?= $(BIN)/python
+GPU_CHECK ?=
+
+gpu-check: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)  ## TensorRT on the GPU here: builds, agreement, latency, deadlines, into build/gpu-check
+	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu_check.py $(GPU_CHECK)
 
 clean:  ## remove everything that make made
 	rm -rf .venv .venv-kilted build

@@ -94,6 +94,7 @@ class OrtRunner:
         values: dict[str, Any] = {}
         self._sessions, self._bindings = [], []
         self._logits: list[Any] = []
+        self._images: list[list[tuple[str, Any]]] = []
         for index, stage in enumerate(bundle.manifest.stages):
             model = bundle.stage_file(index).read_bytes()
             if half:
@@ -109,11 +110,12 @@ class OrtRunner:
                     'it: its CUDA and cuDNN are not those that are installed'
                 )
             binding = session.io_binding()
+            images = []
             for tensor in stage.inputs:
                 if tensor.is_image:
                     image = np.zeros(tensor.shape, tensor.dtype)
                     value = onnxruntime.OrtValue.ortvalue_from_numpy(image)
-                    values[f'{stage.name} {tensor.name}'] = value
+                    images.append((tensor.name, value))
                 else:
                     value = values[tensor.source]
                 binding.bind_ortvalue_input(tensor.name, value)
@@ -125,6 +127,7 @@ class OrtRunner:
                 binding.bind_ortvalue_output(output.name, value)
                 values[f'{stage.name}/{output.name}'] = value
             self._logits.append(values[f'{stage.name}/{stage.answer}'])
+            self._images.append(images)
             self._sessions.append(session)
             self._bindings.append(binding)
         # Bound by address: they must live.
@@ -133,6 +136,9 @@ class OrtRunner:
 
     def run_stage(self, stage: int) -> NDArray[np.float32]:
         """See `Runner`."""
+        # It copies an image to the device when that is bound, and a frame's is part of its time.
+        for name, image in self._images[stage]:
+            self._bindings[stage].bind_ortvalue_input(name, image)
         self._bindings[stage].synchronize_inputs()
         self._sessions[stage].run_with_iobinding(self._bindings[stage])
         self._bindings[stage].synchronize_outputs()
