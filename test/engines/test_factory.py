@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from anytime_dnn_ros.engines import factory, stage_engines, tensorrt_loader
 from anytime_dnn_ros.engines.factory import load_engine
-from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS, TensorRtOptions
+from anytime_dnn_ros.engines.tensorrt_options import TensorRtOptions
 from anytime_dnn_ros.errors import ConfigurationError, EngineError, MissingDependencyError
 from engines.fake_cuda import STICKY, cudaError_t
 from engines.fake_machine import FakeMachine
@@ -200,10 +200,10 @@ def test_few_frames_that_count_are_told_with_the_mend(load, machine, monkeypatch
     assert 'agreement_frames' in load.said[-1]
 
 
-def test_progress_runs_over_all_stages(load, machine):
+def test_progress_runs_over_all_stages_and_the_comparison(load, machine):
     shares = []
     load('tensorrt', progress=shares.append)
-    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert shares == pytest.approx([1 / 6, 1 / 3, 1 / 2, 2 / 3, 1])
 
 
 def test_what_the_builder_cannot_say_is_told_per_stage(load, machine, monkeypatch):
@@ -215,7 +215,7 @@ def test_what_the_builder_cannot_say_is_told_per_stage(load, machine, monkeypatc
     )
     shares = []
     load('tensorrt', progress=shares.append)
-    assert shares == [0.5, 1.0]
+    assert shares == pytest.approx([1 / 3, 2 / 3, 1])
 
 
 def test_a_fault_that_passes_rebuilds_from_the_cache_and_serves_on(load, machine, tmp_path, cuda):
@@ -240,6 +240,16 @@ def test_a_gpu_that_is_lost_leaves_the_next_frame_to_onnxruntime(load, machine, 
     assert 'start it again' in info.reason
 
 
+def test_without_kept_engines_a_fault_is_no_time_to_build_for_minutes(load, machine, cuda):
+    engine = load('tensorrt', on_engine_error='rebuild')
+    machine.built.clear()
+    cuda.refusals['cudaGraphLaunch'] = [cudaError_t.cudaErrorMemoryAllocation]
+    with pytest.raises(EngineError, match='ONNX Runtime serves from the next frame on'):
+        frame_answers(engine)
+    assert frame_answers(engine) == [1, 1]
+    assert machine.built == []
+
+
 @pytest.mark.parametrize('name', ['engine', 'on_engine_error'])
 def test_a_word_that_is_unknown_is_refused_with_the_known_ones(load, name):
     with pytest.raises(ConfigurationError, match=rf"{name} 'magic' is unknown: choose one of "):
@@ -262,9 +272,3 @@ def test_stage_times_are_kept_under_what_serves_not_under_why(load, bundle):
     info = load('onnxruntime').info()
     why = replace(info, reason='no GPU', is_degraded=True)
     assert profile_key(bundle, info, (1, 1, 3)) == profile_key(bundle, why, (1, 1, 3))
-
-
-def test_the_words_for_precision_are_the_builders():
-    from anytime_dnn_ros.engines import tensorrt_builder
-
-    assert PRECISIONS == tensorrt_builder.PRECISIONS

@@ -38,8 +38,10 @@ def load_engine(
         threads: CPU threads inside a stage; TensorRT needs none.
         tensorrt: How TensorRT builds, checks and keeps its engines.
         on_engine_error: One of `ON_ENGINE_ERROR`: what follows when TensorRT fails at run time.
+            `rebuild` needs engines that are kept; without it is `fall_back`, since a build takes
+            minutes.
         say: Takes a warning.
-        progress: Is given the share of TensorRT's builds that is done, 0..1.
+        progress: Is given the share of building and comparing that is done, 0..1.
 
     Raises:
         ConfigurationError: No such engine, or an option cannot be used.
@@ -96,11 +98,12 @@ def _tensorrt(  # noqa: PLR0917 - handed on from one call
     def load() -> Engine:
         return load_tensorrt(bundle, options, say=say, progress=progress)
 
+    takes_minutes = on_engine_error == 'rebuild' and options.folder is None
     return RecoveringEngine(
         load(),
         rebuild=load,
         fall_back=lambda: _onnxruntime(bundle, threads),
-        on_error=on_engine_error,
+        on_error='fall_back' if takes_minutes else on_engine_error,
     )
 
 

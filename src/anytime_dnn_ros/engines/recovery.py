@@ -99,13 +99,13 @@ class RecoveringEngine:
                 failed = f'{failed}; loading it anew failed too: {again}'
             else:
                 self._is_new = True
-                return 'It was loaded anew and serves the next frame (on_engine_error: rebuild)'
+                return 'It was loaded anew and serves the next frame'
         self._info = replace(self._info, reason=failed, is_degraded=True)
         try:
             self._serving()
         except AnytimeError as last:
             return f'ONNX Runtime cannot take over ({last}); the next frame tries again'
-        return f'ONNX Runtime serves from the next frame on (on_engine_error: {self._on_error})'
+        return 'ONNX Runtime serves from the next frame on'
 
     def _take(self, engine: Engine, reason: str, *, is_degraded: bool) -> None:
         self._engine = engine

@@ -49,7 +49,8 @@ def load_tensorrt(
         bundle: A checked bundle.
         options: How.
         say: Takes a warning.
-        progress: Is given the share of all builds that is done, 0..1.
+        progress: Is given the share of the work that is done, 0..1; comparing counts as much as
+            building a stage.
 
     Raises:
         ConfigurationError: An option cannot be used with this bundle or machine.
@@ -64,9 +65,9 @@ def load_tensorrt(
             '--runtime nvidia). Set engine: auto or onnxruntime to serve on the CPU'
         )
     library, runtime = find_tensorrt(), load_runtime()
-    count = len(bundle.manifest.stages)
+    parts = len(bundle.manifest.stages) + 1
     engines = []
-    for index in range(count):
+    for index in range(parts - 1):
         engines.append(
             stage_engine(
                 bundle,
@@ -78,11 +79,11 @@ def load_tensorrt(
                 dla_core=options.dla_core,
                 folder=options.folder,
                 say=say,
-                progress=progress and _part(progress, index, count),
+                progress=progress and _part(progress, index, parts),
             )
         )
         if progress is not None:
-            progress((index + 1) / count)
+            progress((index + 1) / parts)
     engine = TensorRtEngine(
         bundle, engines, library, device, cuda_graphs=options.cuda_graphs, runtime=runtime
     )
@@ -91,11 +92,13 @@ def load_tensorrt(
     except BaseException:
         engine.close()
         raise
+    if progress is not None:
+        progress(1.0)
     return engine
 
 
-def _part(progress: BuildProgress, index: int, count: int) -> BuildProgress:
-    return lambda share: progress((index + share) / count)
+def _part(progress: BuildProgress, index: int, parts: int) -> BuildProgress:
+    return lambda share: progress((index + share) / parts)
 
 
 def _check_agreement(

@@ -55,9 +55,9 @@ ANYTIME_PARAMETERS = (
     Parameter(
         'on_engine_error',
         'rebuild',
-        'When TensorRT fails on a frame: report keeps it, rebuild loads it anew and takes ONNX '
-        'Runtime if that fails, fall_back takes ONNX Runtime. The next frame is served in each '
-        'case.',
+        'When TensorRT fails on a frame: report keeps it, rebuild loads it anew from cache_dir '
+        'and takes ONNX Runtime if that fails, fall_back takes ONNX Runtime. The next frame is '
+        'served in each case.',
         choices=ON_ENGINE_ERROR,
         when='activate',
     ),
