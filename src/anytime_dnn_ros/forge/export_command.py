@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from anytime_dnn_ros.engines.stage_engines import TORCH2TRT
-from anytime_dnn_ros.engines.tensorrt_builder import PRECISIONS
+from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
