@@ -73,12 +73,20 @@ def test_a_graph_that_cannot_be_made_executable_is_not_kept(stream, cuda):
     assert 'graph' not in cuda.handles.values()
 
 
-def test_the_last_error_is_told_once_unless_it_stays(stream, cuda):
-    cuda.refusals['cudaMalloc'] = [cudaError_t.cudaErrorMemoryAllocation]
+def test_what_others_failed_with_is_told_once(stream, cuda):
+    cuda.refusals['cudaMalloc'] = [cudaError_t.cudaErrorMemoryAllocation] * 2
+    cuda.cudaMalloc(1)
+    error = stream.last_error()
+    assert error.name == 'cudaErrorMemoryAllocation'
+    assert 'a CUDA call of TensorRT failed' in str(error)
+    assert stream.last_error() is None
+    # What was raised is not told as theirs.
     with pytest.raises(CudaError, match=r'out of memory.*smaller bundle'):
         stream.allocate(1)
-    assert stream.last_error().name == 'cudaErrorMemoryAllocation'
     assert stream.last_error() is None
+
+
+def test_an_error_that_stays_is_told_again_and_again(stream, cuda):
     cuda.refusals['cudaMalloc'] = [STICKY]
     with pytest.raises(CudaError, match='start it again'):
         stream.allocate(1)
@@ -102,6 +110,17 @@ def test_a_device_that_is_not_there_is_told(cuda):
     with pytest.raises(CudaError, match='cudaSetDevice failed'):
         CudaStream(cuda, device=3)
     assert cuda.handles == {}
+
+
+def test_bindings_of_another_cuda_than_the_drivers_are_told_with_the_mend(stream, cuda):
+    def missing(size):
+        raise RuntimeError('Function "cudaMalloc" not found')
+
+    cuda.cudaMalloc = missing
+    with pytest.raises(
+        EngineError, match=r'cudaMalloc cannot be called.*not found.*cuda-python=='
+    ):
+        stream.allocate(1)
 
 
 def test_missing_bindings_are_named_with_their_mend(monkeypatch):

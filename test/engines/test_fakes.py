@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from anytime_dnn_ros.engines.cuda import load_runtime
 from anytime_dnn_ros.engines.tensorrt_library import find_tensorrt
 from anytime_dnn_ros.errors import MissingDependencyError
 from engines import fake_cuda, fake_tensorrt
 from engines.fake_cuda import FakeCuda
-from engines.fake_tensorrt import FakeTensorRT
 
 CALLS = [
     name for name, value in vars(FakeCuda).items() if inspect.isfunction(value) and 'cuda' in name
@@ -39,7 +39,10 @@ def documented(function):
 
 @pytest.fixture(scope='module')
 def runtime():
-    return pytest.importorskip('cuda.bindings.runtime', reason='needs cuda-bindings')
+    try:
+        return load_runtime()
+    except MissingDependencyError as error:
+        return pytest.skip(str(error))
 
 
 @pytest.fixture(scope='module')
@@ -71,6 +74,10 @@ def test_cuda_flags_have_the_real_values(runtime, name):
 
 def test_every_cuda_call_that_is_made_gives_an_error_first(runtime):
     # Without a GPU each of these fails, and says so the way `engines/cuda.py` reads it.
+    try:
+        runtime.cudaGetLastError()
+    except RuntimeError as error:
+        pytest.skip(f'old bindings need a driver: {error}')
     for call, arguments in (('cudaMalloc', (1,)), ('cudaStreamCreateWithFlags', (1,))):
         error, *results = getattr(runtime, call)(*arguments)
         assert isinstance(error, runtime.cudaError_t)
@@ -109,4 +116,3 @@ def test_tensorrt_enumerations_have_the_real_names(tensorrt, name):
 def test_the_logger_has_the_real_levels(tensorrt):
     for level in fake_tensorrt.Severity:
         assert int(getattr(tensorrt.ILogger, level.name)) == level.value
-    assert issubclass(FakeTensorRT.ILogger, fake_tensorrt.ILogger)

@@ -19,6 +19,10 @@ from anytime_dnn_ros.errors import EngineError, MissingDependencyError
 
 # The second is the name before cuda-python 12.6, which JetPack 6.0 (CUDA 12.2) needs.
 MODULES = ('cuda.bindings.runtime', 'cuda.cudart')
+MEND = (
+    "Install the one of this machine's CUDA: pip install 'cuda-python==12.2.*' on JetPack 6.0, "
+    "'cuda-python==12.6.*' on JetPack 6.1 and 6.2, 'cuda-python==13.*' on JetPack 7 and PCs"
+)
 OUT_OF_MEMORY = 'cudaErrorMemoryAllocation'
 # Of these the CUDA documentation says that the process must be ended and started again.
 STICKY = frozenset(
@@ -82,8 +86,7 @@ def load_runtime() -> Any:
             reasons.append(f'{name}: {error}')
     raise MissingDependencyError(
         f'TensorRT needs cuda-python in the Python that runs the node ({"; ".join(reasons)}). '
-        "Install that of this machine's CUDA: pip install 'cuda-python==12.2.*' on JetPack 6.0, "
-        "'cuda-python==12.6.*' on JetPack 6.1 and 6.2, 'cuda-python==13.*' on JetPack 7"
+        f'{MEND}'
     )
 
 
@@ -194,7 +197,7 @@ class CudaStream:
         self._call('cudaStreamSynchronize', self._stream)
 
     def last_error(self) -> CudaError | None:
-        """What the latest failed CUDA call of this thread, TensorRT's included, failed with."""
+        """What a CUDA call that others made in this thread, TensorRT above all, failed with."""
         (code,) = self._runtime.cudaGetLastError()
         if code == self._runtime.cudaError_t.cudaSuccess:
             return None
@@ -212,8 +215,14 @@ class CudaStream:
             getattr(self._runtime, name)(handle)
 
     def _call(self, name: str, *args: Any) -> tuple[Any, ...]:
-        code, *results = getattr(self._runtime, name)(*args)
+        try:
+            code, *results = getattr(self._runtime, name)(*args)
+        except RuntimeError as error:
+            # How the bindings say that the driver has no such call.
+            raise EngineError(f'{name} cannot be called ({error}). {MEND}') from error
         if code != self._runtime.cudaError_t.cudaSuccess:
+            # Told here, it must not be found again as TensorRT's.
+            self.forget_error()
             raise self._error(name, code)
         return tuple(results)
 

@@ -286,6 +286,8 @@ class TensorRtEngine:
             if getattr(error, 'is_sticky', False):
                 raise
             how = f'no CUDA graph ({error})'
+            # What TensorRT has said of it is not the reason of anything later.
+            self._log.errors.clear()
         info = stage.info
         stage.info = StageInfo(info.name, info.precision, f'{info.detail}, {how}')
 
