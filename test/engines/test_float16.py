@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
-from anytime_dnn_ros.engines.float16 import products_to_float16, to_float16
+from anytime_dnn_ros.engines.float16 import products_to_float16, to_float16, with_plain_weights
 from anytime_dnn_ros.ladder.bundle import read_bundle, shipped_bundles
 
 
@@ -29,6 +29,9 @@ def answers(proto: onnx.ModelProto) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     ('change', 'parent'),
     [
+        (with_plain_weights, ('fashion', 0)),
+        (with_plain_weights, ('fashion', 4)),
+        (with_plain_weights, ('lite', 0)),
         (to_float16, ('fashion', 0)),
         (to_float16, ('fashion', 4)),
         (products_to_float16, ('fashion', 0)),
@@ -46,6 +49,13 @@ def test_signature_and_answers_stay(change, parent):
     for found, expected in zip(answers(changed), answers(parent), strict=True):
         assert found.dtype == expected.dtype
         assert np.abs(found - expected).max() < 0.01 * np.ptp(expected)
+
+
+def test_plain_weights_change_no_answer():
+    for found, expected in zip(
+        answers(with_plain_weights(stage('fashion', 2))), answers(stage('fashion', 2)), strict=True
+    ):
+        assert np.array_equal(found, expected)
 
 
 def test_weights_become_float16():

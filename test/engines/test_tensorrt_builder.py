@@ -94,6 +94,20 @@ def test_from_10_on_the_types_in_the_file_decide(version, precision):
     assert (TensorProto.FLOAT16 in parsed_types(recorded)) == (precision == 'fp16')
 
 
+@pytest.mark.parametrize('version', BEFORE_10 + FROM_11)
+def test_weights_stored_in_half_reach_the_parser_as_plain_weights(version):
+    nodes = [
+        helper.make_node('Cast', ['image'], ['x'], to=TensorProto.FLOAT),
+        helper.make_node('Cast', ['half'], ['weight'], to=TensorProto.FLOAT),
+        helper.make_node('MatMul', ['x', 'weight'], ['logits'], 'head'),
+    ]
+    recorded = RecordedBuilder(version)
+    build(recorded.library, model(nodes, {'half': np.ones((8, 3), np.float16)}))
+    proto = onnx.load_model_from_string(recorded.parser.parse.call_args.args[0])
+    assert [node.op_type for node in proto.graph.node] == ['Cast', 'MatMul']
+    assert {t.name: t.data_type for t in proto.graph.initializer} == {'weight': TensorProto.FLOAT}
+
+
 @pytest.mark.parametrize('version', BEFORE_10 + FROM_10 + FROM_11)
 def test_every_option_is_set_with_names_that_the_version_has(version, tmp_path):
     recorded = RecordedBuilder(version)
@@ -190,8 +204,21 @@ def test_a_build_that_gives_nothing_says_what_the_log_says():
 
 @pytest.mark.parametrize('zero_point', [-3, 5])
 def test_a_zero_point_is_named_with_its_node_and_the_mend(zero_point):
-    with pytest.raises(EngineError, match=r"node 'quantiser'.*zero point.*quantise activations"):
+    with pytest.raises(
+        EngineError, match=r"node 'quantiser'.*zero point that is not 0.*quantise activations"
+    ):
         build(RecordedBuilder('10.3.0').library, quantised_stage(zero_point), 'int8')
+
+
+def test_unsigned_activations_are_named_too():
+    nodes = [
+        helper.make_node('Cast', ['image'], ['x'], to=TensorProto.FLOAT),
+        helper.make_node('QuantizeLinear', ['x', 'scale', 'zero'], ['q'], 'unsigned one'),
+        helper.make_node('DequantizeLinear', ['q', 'scale', 'zero'], ['logits']),
+    ]
+    stage = model(nodes, {'scale': np.float32(1), 'zero': np.uint8(0)})
+    with pytest.raises(EngineError, match=r"node 'unsigned one' .*is uint8.*symmetric int8"):
+        build(RecordedBuilder('10.3.0').library, stage, 'int8')
 
 
 def test_a_zero_point_in_a_constant_node_is_found_too():

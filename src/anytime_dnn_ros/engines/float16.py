@@ -1,11 +1,40 @@
-"""An ONNX stage turned to float16 inside, its inputs and outputs as they were."""
+"""The float types inside an ONNX stage; its inputs and outputs stay as they are."""
 
 from __future__ import annotations
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 PRODUCTS = ('MatMul', 'Gemm')
+
+
+def with_plain_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Has weights that are stored in another type than they are used in stored as they are used.
+
+    A bundle may store float32 weights as float16 with a Cast behind each. A convolution whose
+    weights come from another node is a special case to TensorRT, which 8 has in part only.
+
+    Args:
+        proto: Left as it is.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    stored = {tensor.name: tensor for tensor in copy.graph.initializer}
+    kept = []
+    for node in copy.graph.node:
+        if node.op_type != 'Cast' or node.input[0] not in stored:
+            kept.append(node)
+            continue
+        dtype = helper.tensor_dtype_to_np_dtype(node.attribute[0].i)
+        value = numpy_helper.to_array(stored[node.input[0]]).astype(dtype)
+        copy.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+    used = {name for node in kept for name in node.input}
+    weights = [tensor for tensor in copy.graph.initializer if tensor.name in used]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(weights)
+    return copy
 
 
 def to_float16(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ the scales are then the ones that the ladder was measured with.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,11 @@ import onnx
 from onnx import numpy_helper
 
 from anytime_dnn_ros.engines.build_progress import BuildProgress, progress_monitor
-from anytime_dnn_ros.engines.float16 import products_to_float16, to_float16
+from anytime_dnn_ros.engines.float16 import (
+    products_to_float16,
+    to_float16,
+    with_plain_weights,
+)
 from anytime_dnn_ros.engines.tensorrt_library import TensorRT
 from anytime_dnn_ros.engines.tensorrt_log import last_errors, tensorrt_log
 from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
@@ -28,6 +33,7 @@ from anytime_dnn_ros.errors import ConfigurationError, EngineError
 if TYPE_CHECKING:
     import tensorrt as trt
 
+LOG = logging.getLogger(__name__)
 Precision = Literal['fp32', 'fp16', 'int8']
 Say = Callable[[str], object]
 # What TensorRT for RTX says on building for it: "FP32 GEMM is not supported".
@@ -92,7 +98,7 @@ def build_engine(
     name: str,
     timing_cache: Path | None = None,
     progress: BuildProgress | None = None,
-    say: Say = print,
+    say: Say = LOG.warning,
 ) -> bytes:
     """Builds the engine of one stage. Takes from a tenth of a second to many minutes.
 
@@ -152,7 +158,7 @@ def _typed_model(
 ) -> onnx.ModelProto:
     """The stage with the types that its engine shall compute in."""
     try:
-        proto = onnx.load_model_from_string(model)
+        proto = with_plain_weights(onnx.load_model_from_string(model))
     # protobuf's own, which onnx does not export.
     except Exception as error:
         raise EngineError(f'{where}: it is not an ONNX file; copy the bundle again') from error
@@ -178,11 +184,15 @@ def _check_quantisation(proto: onnx.ModelProto, options: BuildOptions, where: st
     quantizers = [node for node in proto.graph.node if node.op_type in QUANTIZERS]
     for node in quantizers:
         zero_point = constants.get(node.input[2]) if len(node.input) > 2 else None
-        if zero_point is not None and numpy_helper.to_array(zero_point).any():
+        if zero_point is None:
+            continue
+        unsigned = zero_point.data_type == onnx.TensorProto.UINT8
+        if unsigned or numpy_helper.to_array(zero_point).any():
+            has = 'is uint8' if unsigned else 'has a zero point that is not 0'
             raise EngineError(
-                f'{where}: node {node.name or node.output[0]!r} ({node.op_type}) has a zero point '
-                'that is not 0, and TensorRT takes only symmetric int8: quantise activations and '
-                'weights with zero point 0, as anytime-dnn ensemble does'
+                f'{where}: node {node.name or node.output[0]!r} ({node.op_type}) {has}, and '
+                'TensorRT takes only symmetric int8: quantise activations and weights to int8 '
+                'with zero point 0, as anytime-dnn ensemble does'
             )
     if bool(quantizers) != (options.precision == 'int8'):
         has = 'has' if quantizers else 'has no'
