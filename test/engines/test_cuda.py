@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from anytime_dnn_ros.engines.cuda import CudaError, CudaStream, load_runtime
+from anytime_dnn_ros.engines.cuda import MODULES, CudaError, CudaStream, load_runtime
 from anytime_dnn_ros.errors import EngineError, MissingDependencyError
 from engines.fake_cuda import STICKY, cudaError_t
 
@@ -124,7 +124,8 @@ def test_bindings_of_another_cuda_than_the_drivers_are_told_with_the_mend(stream
 
 
 def test_missing_bindings_are_named_with_their_mend(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'cuda', None)
+    for name in MODULES:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError) as told:
         load_runtime()
     for said in ('cuda.bindings.runtime', 'cuda.cudart', "'cuda-python==12.6.*'", 'JetPack'):
