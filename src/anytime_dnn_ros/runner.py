@@ -24,7 +24,7 @@ from anytime_dnn_ros.quality.forecast import Forecaster
 from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal
-from anytime_dnn_ros.timing.realtime import take_realtime_priority
+from anytime_dnn_ros.timing.realtime import REFUSED_PRIORITY, take_realtime_priority
 
 
 @dataclass(frozen=True)
@@ -449,7 +449,7 @@ class Runner:
     def _keep_deadlines(self) -> None:
         """Publishes the best answer so far when the deadline comes while a stage still runs."""
         if refusal := take_realtime_priority(self._realtime_priority):
-            self._sink.on_fault('realtime_priority', refusal)
+            self._sink.on_fault(REFUSED_PRIORITY, refusal)
         with self._flight_changed:
             while not self._stopping:
                 flight = self._flight

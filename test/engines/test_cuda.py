@@ -117,9 +117,7 @@ def test_bindings_of_another_cuda_than_the_drivers_are_told_with_the_mend(stream
         raise RuntimeError('Function "cudaMalloc" not found')
 
     cuda.cudaMalloc = missing
-    with pytest.raises(
-        EngineError, match=r'cannot be called.*not found.*cuda-python=='
-    ):
+    with pytest.raises(EngineError, match=r'cannot be called.*not found.*cuda-python=='):
         stream.allocate(1)
 
 

@@ -1,4 +1,4 @@
-"""The threads that answer get their priority, or one warning says why not."""
+"""The threads that receive and answer get their priority, or one line says why not."""
 
 import os
 from pathlib import Path
@@ -24,18 +24,18 @@ def bundle(tmp_path_factory):
     return make_ladder(tmp_path_factory.mktemp('bundles') / 'colours')
 
 
-def test_without_the_parameter_no_thread_is_moved(robot, bundle):
-    node = robot.start_anytime_node(bundle.path)
+def test_at_0_no_thread_is_moved(robot, bundle):
+    node = robot.start_anytime_node(bundle.path, realtime_priority=0)
     robot.show(robot.camera(), raw_image(robot.stamp()))
     assert first_in_first_out(node.process.pid) == 0
-    assert 'realtime_priority' not in node.log
+    assert 'real-time priority' not in node.log
     assert node.end() == 0
 
 
-def test_with_it_worker_and_timer_are_moved_or_the_mend_is_told_once(robot, bundle):
-    node = robot.start_anytime_node(bundle.path, realtime_priority=1)
+def test_executor_worker_and_timer_are_moved_or_the_mend_is_told_once(robot, bundle):
+    node = robot.start_anytime_node(bundle.path)
     assert robot.show(robot.camera(), raw_image(robot.stamp()))[-1].stage == 3
     moved = first_in_first_out(node.process.pid)
-    told = node.log.count('realtime_priority: real-time priority 1 is refused')
-    assert (moved, told) in ((2, 0), (0, 1))
+    told = node.log.count('real-time priority 1 is refused')
+    assert (moved, told) in ((3, 0), (0, 1))
     assert node.end() == 0

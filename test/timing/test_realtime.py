@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from anytime_dnn_ros.timing.realtime import take_realtime_priority
+from anytime_dnn_ros.timing.realtime import leave_realtime_priority, take_realtime_priority
 
 
 def in_thread(function):
@@ -26,12 +26,14 @@ def test_only_the_thread_that_asks_has_it():
     def scheduled():
         refusal = take_realtime_priority(1)
         inherited = in_thread(lambda: os.sched_getscheduler(0))
-        return refusal, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, inherited
+        own = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+        leave_realtime_priority()
+        return refusal, own, inherited, os.sched_getscheduler(0)
 
-    refusal, own, inherited = in_thread(scheduled)
+    refusal, own, inherited, left = in_thread(scheduled)
     if refusal:
         pytest.skip(refusal)
-    assert (own, inherited) == (os.SCHED_FIFO, os.SCHED_OTHER)
+    assert (own, inherited, left) == (os.SCHED_FIFO, os.SCHED_OTHER, os.SCHED_OTHER)
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 

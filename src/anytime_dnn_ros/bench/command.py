@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -50,6 +51,11 @@ from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
 from anytime_dnn_ros.planner import Goals
 from anytime_dnn_ros.serving import ServingPath
+from anytime_dnn_ros.timing.realtime import (
+    SWITCH_INTERVAL_S,
+    leave_realtime_priority,
+    take_realtime_priority,
+)
 
 __all__ = ['add_arguments', 'run']
 
@@ -147,6 +153,9 @@ def _bench(args: argparse.Namespace, console: Console, progress: Progress) -> It
         closing(load_engine(bundle, args.engine, args.threads)) as engine,
         LoadWorkers() as workers,
     ):
+        # As the node's executor; the load, started before, has none.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        take_realtime_priority(args.realtime_priority)
         path = ServingPath(bundle, engine)
         _tell_of_others(console, load_by_others_percent(), 'the stage times are measured')
         info = engine.info()
@@ -156,16 +165,19 @@ def _bench(args: argparse.Namespace, console: Console, progress: Progress) -> It
             info.can_cancel,
             info.threads,
         )
-        yield Bench(
-            path=path,
-            ladder=ladder,
-            film=film,
-            rate_hz=args.rate_hz,
-            count=args.frames,
-            workers=workers,
-            report=partial(_report, console),
-            realtime_priority=args.realtime_priority,
-        )
+        try:
+            yield Bench(
+                path=path,
+                ladder=ladder,
+                film=film,
+                rate_hz=args.rate_hz,
+                count=args.frames,
+                workers=workers,
+                report=partial(_report, console),
+                realtime_priority=args.realtime_priority,
+            )
+        finally:
+            leave_realtime_priority()
 
 
 def _report(console: Console, text: str) -> None:

@@ -28,14 +28,13 @@ from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal
+from anytime_dnn_ros.timing.realtime import REFUSED_PRIORITY
 
 # What is under way when the last frame was sent is waited for so long.
 DRAIN_S = 5.0
 # A stage that takes longer than this is no stage: the recording ends with an error.
 MOST_PER_FRAME_S = 60.0
 FOREVER_S = 3600.0
-# How the runner names a real-time priority that the system does not give.
-REFUSED_PRIORITY = 'realtime_priority'
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,9 @@ def run_pass(bench: Bench, plan: LoadPlan, deadline_ms: float, name: str, goals:
     sent: list[Frame] = []
     runner.start()
     try:
-        with LoadWatch(lambda _, load: runner.observe_load(load), bench.report):
+        with LoadWatch(
+            lambda _, load: runner.observe_load(load), bench.report, bench.realtime_priority
+        ):
             begin_s = monotonic()
             for index in range(bench.count):
                 arrival_s = index / bench.rate_hz
@@ -257,7 +258,11 @@ def record_pass(
     try:
         with (
             TimerLateness(bench.realtime_priority) as timer,
-            LoadWatch(lambda at_s, load: loads.append((at_s, load)), bench.report),
+            LoadWatch(
+                lambda at_s, load: loads.append((at_s, load)),
+                bench.report,
+                bench.realtime_priority,
+            ),
         ):
             # The moment that the camera's time counts from; later for a ladder that is behind.
             begin_s = monotonic()

@@ -32,12 +32,17 @@ class LoadWatch:
     Args:
         tell: Called with the monotonic time and the load, from a thread of its own.
         report: Told in one sentence of what should be here but does not work.
+        realtime_priority: As for `Runner`; the monitor shares the interpreter with its threads.
     """
 
     def __init__(
-        self, tell: Callable[[float, LoadSignal], None], report: Callable[[str], None]
+        self,
+        tell: Callable[[float, LoadSignal], None],
+        report: Callable[[str], None],
+        realtime_priority: int = 0,
     ) -> None:
         self._tell = tell
+        self._priority = realtime_priority
         self._monitor = Monitor(find_probes('auto', report=report), report)
         self._judge = LoadJudge(Thresholds())
         self._own = OwnShare(time.monotonic(), time.process_time())
@@ -59,6 +64,7 @@ class LoadWatch:
         self._thread.join()
 
     def _watch(self) -> None:
+        take_realtime_priority(self._priority)
         while not self._stop.wait(MONITOR_PERIOD_S):
             now_s = time.monotonic()
             sample = self._monitor.sample(now_s)

@@ -13,6 +13,7 @@ from anytime_dnn_ros.bench.rows import WHAT_IS_COUNTED
 from anytime_dnn_ros.engines.factory import ENGINES
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write
+from anytime_dnn_ros.timing.realtime import USUAL_PRIORITY
 
 AUTO, ALL = 'auto', 'all'
 
@@ -63,9 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--realtime-priority',
         type=int,
-        default=0,
+        default=USUAL_PRIORITY,
         metavar='N',
-        help='SCHED_FIFO priority of the threads that answer, for every policy; 0 = none',
+        help='SCHED_FIFO priority of camera, worker and timer, for every policy; 0 = none '
+        f'(default {USUAL_PRIORITY}, as the node)',
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(

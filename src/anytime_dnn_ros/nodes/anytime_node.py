@@ -55,6 +55,11 @@ from anytime_dnn_ros.timing.profile_cache import (
     cached_reference_times,
     profile_key,
 )
+from anytime_dnn_ros.timing.realtime import (
+    REFUSED_PRIORITY,
+    leave_realtime_priority,
+    take_realtime_priority,
+)
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 from anytime_dnn_ros.timing.slowdown import UNKNOWN_REGIME
 
@@ -195,6 +200,11 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             progress=self._tell_of_build,
         )
         self._path = ServingPath(self._bundle, engine, self._values['monotone'])
+        priority = self._values['realtime_priority']
+        # Not before: building an engine takes minutes. The executor's thread too: one that waits
+        # for a core while it holds the interpreter keeps the two others waiting. They tell if it
+        # is refused.
+        take_realtime_priority(priority)
         warn = self.get_logger().warning
         self._reference, kept = cached_reference_times(
             self._path.measure_reference_times,
@@ -208,7 +218,6 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             can_cut=engine.info().can_cancel,
             threads=engine.info().threads,
         )
-        priority = self._values['realtime_priority']
         self._runner = Runner(self._path, self._planner, self, realtime_priority=priority)
         self._own_share = OwnShare(monotonic(), process_time())
         self._regime = UNKNOWN_REGIME
@@ -264,6 +273,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         if self._path is not None:
             self._path.engine.close()
             self._path = None
+            leave_realtime_priority()
 
     def destroy_node(self) -> None:
         """Stops serving and leaves."""
@@ -434,6 +444,10 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
 
     def on_fault(self, kind: str, message: str) -> None:
         """Warns once per kind and period; the counters hold the rest."""
+        if kind == REFUSED_PRIORITY:
+            # Most machines refuse it, and the node works.
+            self.get_logger().info(message)
+            return
         now_s = self._health.last_fault_s = monotonic()
         if now_s - self._warned_s.get(kind, -WARN_PERIOD_S) >= WARN_PERIOD_S:
             self._warned_s[kind] = now_s

@@ -10,6 +10,7 @@ from anytime_dnn_ros.ladder.profile import Monotone
 from anytime_dnn_ros.nodes.engine_loading import NO_DLA
 from anytime_dnn_ros.nodes.parameters import Parameter
 from anytime_dnn_ros.quality.judge import DEFAULT_MONOTONE
+from anytime_dnn_ros.timing.realtime import USUAL_PRIORITY
 
 # Not 'off', which YAML reads as false.
 NO_EXIT_RULE = 'none'
@@ -77,10 +78,10 @@ ANYTIME_PARAMETERS = (
     ),
     Parameter(
         'realtime_priority',
-        0,
-        'SCHED_FIFO priority of the two threads that answer, so that a busy machine does not keep '
-        'them waiting for a core; 1 is enough, 0 leaves them to the usual scheduler. Where the '
-        'system refuses it, one warning names the mend.',
+        USUAL_PRIORITY,
+        'SCHED_FIFO priority of the threads that receive and answer, so that a busy machine does '
+        'not keep them waiting for a core; 1 is enough, 0 leaves them to the usual scheduler. '
+        'Where the system refuses it, one line of the log names the mend.',
         minimum=0,
         maximum=99,
         when='activate',

@@ -11,9 +11,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from anytime_dnn_ros.errors import AnytimeError
+from anytime_dnn_ros.timing.realtime import SWITCH_INTERVAL_S
 
-# Threads wait for the interpreter at most this long; the default of 5 ms eats deadlines.
-SWITCH_INTERVAL_S = 0.0005
 # A terminate signal wakes the executor before it ends the context, so that a node without timers
 # may go back to sleep: it looks again after this time, and for nodes that failed.
 STOP_CHECK_S = 2.0

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import os
 
+# The least is enough: it goes before every thread of the usual scheduler.
+USUAL_PRIORITY = 1
+# How a refusal is named among the faults of a runner.
+REFUSED_PRIORITY = 'realtime_priority'
+# Threads wait for the interpreter at most this long; Python's 5 ms eat deadlines.
+SWITCH_INTERVAL_S = 0.0005
 MEND = (
     'give the user `rtprio` in /etc/security/limits.conf, a container --cap-add SYS_NICE or '
     '--ulimit rtprio=99; or set realtime_priority to 0'
@@ -31,3 +37,11 @@ def take_realtime_priority(priority: int) -> str:
     except OSError as error:
         return f'real-time priority {priority} is refused ({error.strerror}): {MEND}'
     return ''
+
+
+def leave_realtime_priority() -> None:
+    """Puts the calling thread back under the usual scheduler, if it was moved from there."""
+    if not hasattr(os, 'sched_setscheduler'):
+        return
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
