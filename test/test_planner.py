@@ -15,7 +15,7 @@ from anytime_dnn_ros.timing.reference import ReferenceTimes
 
 LIKELY = np.array([0.6, 0.4], np.float32)
 EXPECTED = (0.7, 0.8, 0.9)
-# Stages of 10 ms each, without noise; publishing and the timer take 1 ms.
+# Stages of 10 ms each, without noise; publishing and the timer take 0.5 ms each.
 REFERENCE = ReferenceTimes(np.full((4, 3), 0.010))
 MACS = (1e6, 1e6, 2e6)
 # Leaves the first exit at a largest probability of 0.7, the second at 0.5.
@@ -32,7 +32,9 @@ def at(stage, left_s=0.05, *, expected=EXPECTED, confidence=0.6, **options):
 
 
 def planner(goals=None, **options):
-    made = Planner(REFERENCE, MACS, goals, **options)
+    made = Planner(REFERENCE, MACS, goals, timer_late_s=[0.0005], **options)
+    for _ in range(20):
+        made.observe_publish(0.0005, by_timer=False)
     made.plan(Situation(0, 3, 1.0, None))
     return made
 
@@ -88,7 +90,7 @@ def slow_at_times(share):
 def test_an_unsure_stage_is_begun_where_it_can_be_cut_and_the_timer_is_then_early():
     made = slow_at_times(0.1)
     for k in range(1, 101):
-        made.observe_publish(0.004 if k % 20 == 0 else 0.0005, by_timer=True)
+        made.observe_publish(0.004 if k % 5 == 0 else 0.0005, by_timer=True)
     assert made.plan(at(1, 0.2)) is StopReason.NONE
     sure_s = made.lead_s()
     assert made.plan(at(1, 0.025)) is StopReason.NONE
@@ -160,3 +162,38 @@ def test_the_same_observations_give_the_same_decisions(left_s, took_s, late_s):
             made.observe_publish(time_s, by_timer=True)
         decisions.append((made.plan(at(1, left_s)), made.lead_s(), made.slowdown, made.margin))
     assert decisions[0] == decisions[1]
+
+
+def test_the_surer_a_stage_the_later_the_timer():
+    made = slow_at_times(0.1)
+    for k in range(1, 101):
+        made.observe_publish(0.0001 * (k % 10 + 1), by_timer=True)
+    leads_s = []
+    for left_s in (0.2, 0.0265, 0.022):
+        made.plan(at(1, left_s))
+        leads_s.append(made.lead_s())
+    assert leads_s == sorted(leads_s)
+    assert leads_s[0] < leads_s[-1]
+
+
+def test_misses_of_the_first_stage_leave_less_to_the_others():
+    made = slow_at_times(0.02)
+    for k in range(1, 201):
+        made.observe_publish(0.0001 * (k % 20 + 1), by_timer=True)
+    made.plan(at(1, 0.022))
+    before_s = made.lead_s()
+    made.observe_frame(missed=True, expected_accuracy=nan)
+    made.plan(at(1, 0.022))
+    assert made.lead_s() > before_s
+    for _ in range(200):
+        made.observe_frame(missed=False, expected_accuracy=nan)
+    made.plan(at(1, 0.022))
+    assert made.lead_s() == before_s
+
+
+def test_at_first_the_timer_is_as_late_as_it_was_at_rest_and_publishing_comes_on_top():
+    made = Planner(REFERENCE, MACS, timer_late_s=[0.0002] * 20)
+    for _ in range(20):
+        made.observe_publish(0.0003, by_timer=False)
+    made.plan(Situation(0, 3, 0.05, None))
+    assert made.lead_s() == pytest.approx(0.0005)

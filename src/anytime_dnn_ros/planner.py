@@ -6,7 +6,7 @@ gives the same decisions whenever it is played again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import inf, isnan
@@ -16,16 +16,20 @@ from anytime_dnn_ros.ladder.manifest import ExitRule
 from anytime_dnn_ros.quality.exit_rules import leaves
 from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.timing.load import LoadSignal
-from anytime_dnn_ros.timing.margin import AdaptiveBound
+from anytime_dnn_ros.timing.margin import ADAPTATION, ENOUGH, AdaptiveBound
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 from anytime_dnn_ros.timing.slowdown import StageTimes
 
-# What stands in until publishing and the timer's lateness have been seen.
+# What stands in until publishing has been seen, and for a timer that nobody has measured.
 FIRST_PUBLISH_GUESS_S = 0.001
 # A stage that the timer can cut is begun where it fits in this share of cases; one that was begun
 # on the frame before, where it fits in the smaller share: a ladder that stops now here, now there
 # has a restless age.
 WORTH_BEGINNING, WORTH_REPEATING = 0.2, 0.1
+# A longer lead makes an unfinished path likelier, which asks for a longer lead.
+LEAD_STEPS = 2
+# Share of cases in which the timer may be later than its lead where it is hardly ever needed.
+MOST_LATE = 0.9
 # How far one frame whose declared accuracy is off the target moves the price of compute.
 PRICE_STEP = 0.02
 
@@ -111,7 +115,7 @@ class Policy(Protocol):
         """Takes the time from the decision, or from the timer's instant, to the answer out."""
 
     def observe_frame(self, *, missed: bool, expected_accuracy: float) -> None:
-        """Takes what became of a frame; the declared accuracy may be NaN."""
+        """Takes whether no stage was in time, and the declared accuracy, which may be NaN."""
 
     def observe_load(self, load: LoadSignal | None) -> None:
         """Takes the monitor's word; None: it is silent."""
@@ -120,10 +124,10 @@ class Policy(Protocol):
 class Planner:
     """The policy of this package: a miss rate that the user sets, and the most accuracy within.
 
-    A stage that fits before the deadline in all but a share `miss_rate_target` of cases is begun,
-    and the timer waits as long as it can. One that is less sure is begun too if the engine can
-    cut it, but then the timer publishes the earlier answer early enough for its own lateness,
-    again exceeded in that share of cases only. Both bounds are distribution-free.
+    Where the engine can cut a stage, one is begun that is likely enough to be done, and the timer
+    publishes the earlier answer before the deadline if it is not: just so early that stage and
+    timer are both late in no more than a share `miss_rate_target` of cases. Where it cannot, only
+    a stage is begun that fits in all but that share. All bounds are distribution-free.
 
     Args:
         reference: Stage times on this machine.
@@ -131,7 +135,7 @@ class Planner:
         goals: May be replaced at any time.
         can_cut: Whether the engine can stop inside a stage.
         threads: Of the engine.
-        publish_guess_s: Seconds that publishing may take, until some have been seen.
+        timer_late_s: Seconds by which a timer wakes late on this machine at rest.
     """
 
     def __init__(
@@ -142,20 +146,23 @@ class Planner:
         *,
         can_cut: bool = True,
         threads: int = 1,
-        publish_guess_s: float = FIRST_PUBLISH_GUESS_S,
+        timer_late_s: Sequence[float] = (FIRST_PUBLISH_GUESS_S,),
     ) -> None:
         self.goals = goals or Goals()
         self.times = StageTimes(reference, threads)
         self._macs = [float(m) for m in macs]
         self._can_cut = can_cut
-        self._publish = AdaptiveBound([publish_guess_s])
-        self._timer = AdaptiveBound([publish_guess_s])
-        self._stage = 0
-        self._is_sure = True
+        self._publish = AdaptiveBound([FIRST_PUBLISH_GUESS_S])
+        # At rest, to the wake-up; and what frames have shown, to the answer out.
+        self._timer_at_rest = AdaptiveBound(timer_late_s)
+        self._timer = AdaptiveBound([FIRST_PUBLISH_GUESS_S])
+        self._lead_s = FIRST_PUBLISH_GUESS_S
         # Stages that the frame before was allowed to begin.
         self._begun = 0
         self._begun_before = 0
         self._price = 0.0
+        # How much of the accepted share of misses was used up lately.
+        self._overdrawn = 0.0
 
     @property
     def slowdown(self) -> float:
@@ -175,7 +182,6 @@ class Planner:
     def plan(self, situation: Situation) -> StopReason:
         """Whether to start the next stage; see `Policy`."""
         stage, goals, judgement = situation.stage, self.goals, situation.judgement
-        self._stage = stage
         if judgement is None or stage == 0:
             self._begin_frame(situation)
             return StopReason.NONE
@@ -192,11 +198,7 @@ class Planner:
 
     def lead_s(self) -> float:
         """How long before the deadline the timer publishes; see `Policy`."""
-        # A forecast is the last resort: it goes out as late as it can. So is an earlier answer
-        # where the stage is sure.
-        if self._stage == 0 or self._is_sure:
-            return self._timer.median()
-        return self._timer.bound(self.goals.miss_rate_target)
+        return self._lead_s
 
     def observe_stage(self, stage: int, took_s: float, *, finished: bool) -> None:
         """Takes the time of a stage; see `Policy`."""
@@ -205,11 +207,15 @@ class Planner:
 
     def observe_publish(self, took_s: float, *, by_timer: bool) -> None:
         """Takes the time from decision or instant to the answer out; see `Policy`."""
-        bound = self._timer if by_timer else self._publish
-        bound.observe(took_s, self.goals.miss_rate_target)
+        target = self.goals.miss_rate_target
+        if by_timer and not self._timer.cases:
+            self._timer = AdaptiveBound([self._timer_bound(target)])
+        (self._timer if by_timer else self._publish).observe(took_s, target)
 
     def observe_frame(self, *, missed: bool, expected_accuracy: float) -> None:
-        """Moves the price of compute towards the accuracy target; see `Policy`."""
+        """Counts misses, and moves the price of compute to the accuracy target; see `Policy`."""
+        target = self.goals.miss_rate_target
+        self._overdrawn = min(target, max(0.0, self._overdrawn + ADAPTATION * (missed - target)))
         if self.goals.accuracy_target and not isnan(expected_accuracy):
             surplus = expected_accuracy - self.goals.accuracy_target
             self._price = min(1.0, max(0.0, self._price + PRICE_STEP * surplus))
@@ -220,26 +226,45 @@ class Planner:
 
     def _begin_frame(self, situation: Situation) -> None:
         self.times.begin_frame()
-        for bound in (self._publish, self._timer):
-            bound.pass_frame(self.goals.miss_rate_target)
+        self._timer.pass_frame(self.goals.miss_rate_target)
         self._begun_before, self._begun = self._begun, 0
+        # A forecast is the last resort: it goes out as late as it can, and never much earlier, for
+        # the first stage's answer is worth more than a forecast in time.
+        unfinished = self.times.chance_beyond(0, 0, situation.time_left_s)
+        may_be_late = self.goals.miss_rate_target / unfinished
+        self._lead_s = self._timer_bound(min(MOST_LATE, max(0.5, may_be_late)))
 
-    def _is_safe(self, first: int, last: int, time_left_s: float) -> bool:
-        """Whether a path and its publishing fit in all but the accepted share of cases."""
-        target = self.goals.miss_rate_target
-        needed_s = self.times.expected_s(first, last) * self.times.margin(last - first + 1, target)
-        return needed_s + self._publish.bound(target) <= time_left_s
+    def _timer_bound(self, target: float) -> float:
+        """Time from the timer's instant to the answer out, exceeded in a share `target`."""
+        if self._timer.cases >= ENOUGH:
+            return self._timer.bound(target)
+        at_rest_s = self._timer_at_rest.bound(target) + self._publish.bound(target)
+        return max(at_rest_s, self._timer.bound(target)) if self._timer.cases else at_rest_s
+
+    def _lead_for(self, first: int, last: int, time_left_s: float) -> float:
+        """The lead with which a path that may be cut misses no more than the accepted share.
+
+        A frame is missed if the path is not done when the timer's instant comes *and* the timer
+        is later than its lead: the surer the path, the less the timer needs.
+        """
+        # Misses that the first stage alone is to blame for leave less to the others.
+        target = self.goals.miss_rate_target - self._overdrawn
+        lead_s = self._timer_bound(MOST_LATE)
+        for _ in range(LEAD_STEPS):
+            unfinished = self.times.chance_beyond(first, last, time_left_s - lead_s)
+            lead_s = self._timer_bound(min(MOST_LATE, target / unfinished))
+        return lead_s
 
     def _share_fitting(self, first: int, last: int, time_left_s: float) -> float:
         """How likely the stages first..last are done before the deadline asks for an answer."""
-        if self._is_safe(first, last, time_left_s):
-            return 1.0
-        if not self._can_cut:
-            return 0.0
-        cut_s = time_left_s - self._timer.bound(self.goals.miss_rate_target)
-        share = self.times.share_fitting(first, last, cut_s)
-        worth = WORTH_REPEATING if last < self._begun_before else WORTH_BEGINNING
-        return share if share >= worth else 0.0
+        target = self.goals.miss_rate_target
+        if self._can_cut:
+            cut_s = time_left_s - self._lead_for(first, last, time_left_s)
+            share = self.times.share_fitting(first, last, cut_s)
+            worth = WORTH_REPEATING if last < self._begun_before else WORTH_BEGINNING
+            return share if share >= worth else 0.0
+        needed_s = self.times.expected_s(first, last) * self.times.margin(last - first + 1, target)
+        return float(needed_s + self._publish.bound(target) <= time_left_s)
 
     def _go_on(self, situation: Situation, judgement: Judgement) -> StopReason:
         """Whether a path to any later stage is worth its cost, all of it together."""
@@ -262,5 +287,5 @@ class Planner:
         if best <= 0:
             return StopReason.NO_GAIN
         self._begun = stage + 1
-        self._is_sure = self._is_safe(stage, stage, left_s)
+        self._lead_s = self._lead_for(stage, stage, left_s)
         return StopReason.NONE

@@ -420,12 +420,20 @@ class Runner:
                 self._finish(flight, reason)
                 self._policy.observe_publish(flight.finished_s - end_s, by_timer=False)
                 return False
-            try:
-                self._publish(flight, StopReason.NONE)
-            except Exception:  # noqa: BLE001 - the next stage or the final answer may get out
-                self._sink.on_fault('internal_error', traceback.format_exc())
+            self._publish_intermediate(flight)
             self._arm(flight, monotonic())
             return True
+
+    def _publish_intermediate(self, flight: _Flight) -> None:
+        if not self.publish_intermediate:
+            return
+        begun_s = monotonic()
+        try:
+            self._publish(flight, StopReason.NONE)
+        except Exception:  # noqa: BLE001 - the next stage or the final answer may get out
+            self._sink.on_fault('internal_error', traceback.format_exc())
+        else:
+            self._policy.observe_publish(monotonic() - begun_s, by_timer=False)
 
     def _observe(self, flight: _Flight, stage: int, took_s: float, *, finished: bool) -> None:
         with self._flight_changed:
@@ -505,13 +513,14 @@ class Runner:
             missed = flight.finished_s > flight.due_s
             self.counters.missed += missed
             expected = flight.judgement.expected_accuracy
-            self._policy.observe_frame(missed=missed, expected_accuracy=expected)
+            # A forecast keeps the deadline, but no stage did.
+            failed = missed or is_forecast
+            self._policy.observe_frame(missed=failed, expected_accuracy=expected)
             if not is_forecast:
                 self._forecaster.observe(flight.judgement, flight.frame.received_s)
 
     def _publish(self, flight: _Flight, reason: StopReason) -> None:
-        is_final = reason is not StopReason.NONE
-        if flight.judgement is None or not (is_final or self.publish_intermediate):
+        if flight.judgement is None:
             return
         frame = flight.frame
         start_s = monotonic()
@@ -520,7 +529,7 @@ class Runner:
                 frame=frame,
                 judgement=flight.judgement,
                 num_stages=self._path.num_stages,
-                is_final=is_final,
+                is_final=reason is not StopReason.NONE,
                 stop_reason=reason,
                 budget_s=flight.budget_s,
                 elapsed_s=start_s - frame.received_s,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from anytime_dnn_ros.timing.margin import (
     ADAPTATION,
+    ENOUGH,
     LIFETIME,
     MOST_PER_CASE,
     WINDOW,
@@ -41,7 +42,6 @@ def test_the_window_forgets(first, more):
     for value in more:
         bound.observe(value, 0.01)
     assert bound.share_within(max(more[-WINDOW:])) == 1.0
-    assert bound.median() == sorted(more[-WINDOW:])[WINDOW // 2]
 
 
 def test_each_exceedance_takes_it_further_and_time_brings_it_back():
@@ -106,3 +106,20 @@ def test_a_bound_under_which_nothing_is_tried_any_more_comes_back():
     assert bound.bound(0.01) == 1
     bound.observe(2.0, 0.01)
     assert bound.share_within(1.5) == 0.5
+
+
+def test_a_guess_gives_way_to_what_was_seen():
+    bound = AdaptiveBound([1.0])
+    for case in range(ENOUGH):
+        assert bound.bound(0.01) == 1
+        assert bound.cases == case
+        bound.observe(0.1, 0.01)
+    assert bound.bound(0.01) == pytest.approx(0.1)
+
+
+@given(values=VALUES, limit=st.floats(0, 60))
+def test_the_chance_beyond_a_limit_is_never_nothing(values, limit):
+    bound = AdaptiveBound(values)
+    beyond = bound.chance_beyond(limit)
+    assert 0 < beyond <= 1
+    assert beyond >= 1 - bound.share_within(limit) - 1e-12

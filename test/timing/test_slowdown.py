@@ -128,3 +128,23 @@ def test_what_the_load_does_not_explain_is_known():
     assert times.unexplained == pytest.approx(1.0, rel=0.01)
     run(times, 6.0)
     assert times.unexplained == pytest.approx(4.0, rel=0.01)
+
+
+def test_a_first_stage_that_always_takes_more_is_no_load():
+    times = StageTimes(QUIET)
+    for _ in range(200):
+        times.begin_frame()
+        for stage, took_s in enumerate((0.003, 0.002, 0.003)):
+            times.observe(stage, took_s, TARGET)
+    # Live it takes three times what the measurement found, the others just that.
+    found_s = [times.expected_s(k, k) for k in range(3)]
+    assert found_s == pytest.approx([0.003, 0.002, 0.003], rel=0.05)
+    assert times.slowdown == pytest.approx(8 / 6, rel=0.05)
+    assert times.margin(1, TARGET) < 1.2
+
+
+def test_a_load_teaches_nothing_about_single_stages():
+    times = StageTimes(QUIET)
+    run(times, 3.0, frames=30, stages=1)
+    run(times, 3.0)
+    assert [times.expected_s(k, k) for k in range(3)] == pytest.approx([0.003, 0.006, 0.009])

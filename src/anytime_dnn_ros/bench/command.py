@@ -56,6 +56,7 @@ from anytime_dnn_ros.timing.realtime import (
     leave_realtime_priority,
     take_realtime_priority,
 )
+from anytime_dnn_ros.timing.timer import measure_timer_lateness
 
 __all__ = ['add_arguments', 'run']
 
@@ -164,6 +165,7 @@ def _bench(args: argparse.Namespace, console: Console, progress: Progress) -> It
             tuple(stage.macs for stage in bundle.manifest.stages),
             info.can_cancel,
             info.threads,
+            measure_timer_lateness(),
         )
         try:
             yield Bench(

@@ -35,12 +35,14 @@ class Ladder:
         macs: Of each stage alone.
         can_cut: Whether the engine can stop inside a stage.
         threads: Of the engine.
+        timer_late_s: Seconds by which a timer wakes late at rest; empty if not measured.
     """
 
     reference: ReferenceTimes
     macs: tuple[float, ...]
     can_cut: bool = True
     threads: int = 1
+    timer_late_s: tuple[float, ...] = ()
 
     @property
     def num_stages(self) -> int:
@@ -92,7 +94,12 @@ def make_policy(name: str, ladder: Ladder, goals: Goals) -> Policy:
     """
     if name == OURS:
         return Planner(
-            ladder.reference, ladder.macs, goals, can_cut=ladder.can_cut, threads=ladder.threads
+            ladder.reference,
+            ladder.macs,
+            goals,
+            can_cut=ladder.can_cut,
+            threads=ladder.threads,
+            timer_late_s=ladder.timer_late_s or (FIRST_PUBLISH_GUESS_S,),
         )
     if name == 'alert':
         return Alert(ladder.reference, goals.miss_rate_target)

@@ -125,6 +125,7 @@ class _Replay:
                 break
             if publishes_intermediate(self.name):
                 published.append(_published(now_s, judgement))
+                policy.observe_publish(frame.publish_s, by_timer=False)
             else:
                 now_s = end_s
             armed_s = now_s
@@ -163,7 +164,7 @@ class _Replay:
     def _finish(
         self, policy: Policy, frame: FrameTrace, final: Judgement, out_s: float, *, forecast: bool
     ) -> None:
-        missed = out_s > frame.arrival_s + self.deadline_s
+        missed = forecast or out_s > frame.arrival_s + self.deadline_s
         policy.observe_frame(missed=missed, expected_accuracy=final.expected_accuracy)
         if not forecast:
             self._forecaster.observe(final, frame.arrival_s)

@@ -173,6 +173,7 @@ def _lines(recording: Recording) -> Iterator[str]:
             'can_cut': ladder.can_cut,
             'threads': ladder.threads,
             'reference_s': ladder.reference.samples_s.tolist(),
+            'timer_late_s': ladder.timer_late_s,
             'note': recording.note,
         }
     )
@@ -236,7 +237,11 @@ def _header(doc: dict[str, Any]) -> Recording:
         loaded_s=tuple((begin_s, end_s) for begin_s, end_s in doc['loaded_s']),
         rate_hz=doc['rate_hz'],
         ladder=Ladder(
-            ReferenceTimes(samples_s), tuple(doc['macs']), doc['can_cut'], doc['threads']
+            ReferenceTimes(samples_s),
+            tuple(doc['macs']),
+            doc['can_cut'],
+            doc['threads'],
+            tuple(doc.get('timer_late_s', ())),
         ),
         frames=(),
         note=doc['note'],

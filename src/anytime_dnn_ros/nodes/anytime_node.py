@@ -62,6 +62,7 @@ from anytime_dnn_ros.timing.realtime import (
 )
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 from anytime_dnn_ros.timing.slowdown import UNKNOWN_REGIME
+from anytime_dnn_ros.timing.timer import measure_timer_lateness
 
 Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
 
@@ -217,6 +218,7 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             [stage.macs for stage in self._bundle.manifest.stages],
             can_cut=engine.info().can_cancel,
             threads=engine.info().threads,
+            timer_late_s=measure_timer_lateness(),
         )
         self._runner = Runner(self._path, self._planner, self, realtime_priority=priority)
         self._own_share = OwnShare(monotonic(), process_time())

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 # Values kept: two of them may exceed the bound at a target of 1 %.
 WINDOW = 256
+# Stand-ins give way to so many cases, where they are fewer.
+ENOUGH = 20
 # Frames after which a case is forgotten, if no newer ones push it out.
 LIFETIME = 512
 # How far one exceedance moves the level. At a target of 1 % it takes the bound to the largest
@@ -30,7 +32,8 @@ class AdaptiveBound:
     doubles with every γ.
 
     Args:
-        values: What stands in until enough has been observed; at least one, all positive.
+        values: What stands in until enough has been observed; at least one, all positive. A few,
+            as a guess is, go as soon as there are `ENOUGH` cases; many go as the window moves on.
     """
 
     def __init__(self, values: Iterable[float]) -> None:
@@ -39,8 +42,14 @@ class AdaptiveBound:
         self._born = deque([0] * len(self._recent))
         self._sorted = sorted(self._recent)
         self._frames = 0
+        self._cases = 0
         # How far ε lies below the target; the target may change at any time.
         self._below_target = 0.0
+
+    @property
+    def cases(self) -> int:
+        """Cases observed since it last had only what stands in."""
+        return self._cases
 
     def bound(self, target: float) -> float:
         """The value that the next case exceeds in a share `target` of cases.
@@ -55,13 +64,14 @@ class AdaptiveBound:
             return self._sorted[min(rank, count) - 1]
         return self._sorted[-1] * math.pow(2.0, -level / ADAPTATION)
 
-    def median(self) -> float:
-        """The middle value."""
-        return self._sorted[len(self._sorted) // 2]
-
     def share_within(self, limit: float) -> float:
         """Share of the values that are at most `limit`, 0..1."""
         return bisect_right(self._sorted, limit) / len(self._sorted)
+
+    def chance_beyond(self, limit: float) -> float:
+        """How likely the next case is larger than `limit`; never 0, for no window has seen all."""
+        count = len(self._sorted)
+        return (count - bisect_right(self._sorted, limit) + 1) / (count + 1)
 
     def observe(self, value: float, target: float) -> None:
         """Takes one case.
@@ -79,6 +89,10 @@ class AdaptiveBound:
         self._recent.append(value)
         self._born.append(self._frames)
         insort(self._sorted, value)
+        self._cases += 1
+        if self._cases == ENOUGH and len(self._first) < ENOUGH:
+            while len(self._recent) > ENOUGH:
+                self._forget_oldest()
 
     def pass_frame(self, target: float) -> None:
         """A frame has passed, with a case or without one.
@@ -96,6 +110,7 @@ class AdaptiveBound:
             self._recent.extend(self._first)
             self._born.extend([self._frames] * len(self._first))
             self._sorted = sorted(self._first)
+            self._cases = 0
 
     def copy(self) -> AdaptiveBound:
         """One with the same values, to go its own way from here."""

@@ -12,6 +12,9 @@ from anytime_dnn_ros.timing.reference import ReferenceTimes
 # An observation moves the estimate by this share, or by more where it is so much slower than
 # expected: a load that comes is 90 % learnt in five stages, one that goes in ten.
 SMOOTHING, SURPRISE, SURPRISED_SMOOTHING = 0.2, 1.2, 0.5
+# Live frames find colder caches than the measurement, the first stage most of all: what one stage
+# always takes more than the others is learnt by this share.
+SHAPE_SMOOTHING = 0.05
 UNKNOWN_REGIME = 0
 
 
@@ -47,6 +50,8 @@ class StageTimes:
     def __init__(self, reference: ReferenceTimes, threads: int = 1) -> None:
         self._reference_s = [float(t) for t in reference.median_s]
         self._threads = threads
+        # Of each stage, beside the slowdown that all have in common; 1 on average over the ladder.
+        self._shape = [1.0] * len(self._reference_s)
         self._predicted = 1.0
         self._current = _Regime(1.0, _reference_margins(reference))
         self._regimes = {UNKNOWN_REGIME: self._current}
@@ -89,7 +94,8 @@ class StageTimes:
 
     def expected_s(self, first: int, last: int) -> float:
         """Expected time of the stages first..last (0-based, both included), seconds."""
-        return sum(self._reference_s[first : last + 1]) * self.slowdown
+        path = range(first, last + 1)
+        return self.slowdown * sum(self._reference_s[k] * self._shape[k] for k in path)
 
     def margin(self, length: int, target: float) -> float:
         """The factor on the expected time of so many stages, exceeded in a share `target`."""
@@ -99,6 +105,11 @@ class StageTimes:
         """How likely the stages first..last take at most `time_s`, 0..1."""
         margin = self._current.margins[last - first]
         return margin.share_within(time_s / self.expected_s(first, last))
+
+    def chance_beyond(self, first: int, last: int, time_s: float) -> float:
+        """How likely the stages first..last take more than `time_s`; never 0."""
+        margin = self._current.margins[last - first]
+        return margin.chance_beyond(time_s / self.expected_s(first, last))
 
     def observe(self, stage: int, took_s: float, target: float) -> None:
         """Takes the time of a stage that has finished.
@@ -115,6 +126,7 @@ class StageTimes:
             ratio = sum(self._observed_s[-length:]) / sum(self._expected_s[-length:])
             regime.margins[length - 1].observe(ratio, target)
         self._learn(took_s / self._expected_s[-1])
+        self._learn_shape(stage)
 
     def observe_cut(self, stage: int, took_s: float, target: float) -> None:
         """Takes a lower bound: a stage that was cut had run this long already."""
@@ -125,6 +137,18 @@ class StageTimes:
         share = SURPRISED_SMOOTHING if ratio > SURPRISE else SMOOTHING
         # A single stage that a stopped process or a page fault held up is no load.
         self._current.factor *= 1 + share * (min(ratio, MOST_PER_CASE) - 1)
+
+    def _learn_shape(self, stage: int) -> None:
+        """Compares the last stage with those before it in the same frame, under the same load."""
+        usual_s = [self._reference_s[k] * self._shape[k] for k in range(stage + 1)]
+        before_s = sum(self._observed_s[:-1])
+        if not before_s or len(self._observed_s) != stage + 1:
+            return
+        slower = self._observed_s[-1] / usual_s[-1] / (before_s / sum(usual_s[:-1]))
+        self._shape[stage] *= 1 + SHAPE_SMOOTHING * (min(slower, MOST_PER_CASE) - 1)
+        whole_s = sum(s * t for s, t in zip(self._shape, self._reference_s, strict=True))
+        scale = sum(self._reference_s) / whole_s
+        self._shape = [s * scale for s in self._shape]
 
 
 def _reference_margins(reference: ReferenceTimes) -> list[AdaptiveBound]:
