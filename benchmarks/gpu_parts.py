@@ -33,7 +33,7 @@ from anytime_dnn_ros.engines.agreement import agreement_frames, compare_engines
 from anytime_dnn_ros.engines.onnxruntime import OnnxRuntimeEngine
 from anytime_dnn_ros.engines.stage_engines import StageEngine, stage_engine, target_device
 from anytime_dnn_ros.engines.tensorrt_builder import TURING
-from anytime_dnn_ros.engines.tensorrt_library import Device, TensorRT, find_tensorrt
+from anytime_dnn_ros.engines.tensorrt_library import Device, TensorRT, find_tensorrt, unserved
 from anytime_dnn_ros.errors import AnytimeError, MissingDependencyError
 from anytime_dnn_ros.evaluate.versions import versions
 from anytime_dnn_ros.ladder.bundle import Bundle
@@ -93,11 +93,8 @@ def tensorrt_for(setting: Setting) -> tuple[TensorRT, Device]:
     library = _tensorrt()
     if setting.device is None:
         raise LeftOutError('a dry run: there is no GPU to run on')
-    if not _serves(library, setting.device):
-        raise LeftOutError(
-            f'TensorRT for RTX {library.version} does not serve {setting.device.name} (compute '
-            f'capability {setting.device.compute_capability}); TensorRT itself does'
-        )
+    if why := unserved(library, setting.device.compute_capability):
+        raise LeftOutError(f'{setting.device.name}: {why}')
     return library, setting.device
 
 
@@ -106,11 +103,6 @@ def _tensorrt() -> TensorRT:
         return find_tensorrt()
     except MissingDependencyError as error:
         raise LeftOutError(str(error)) from error
-
-
-def _serves(library: TensorRT, device: Device) -> bool:
-    name = f'SM{device.compute_capability.replace(".", "")}'
-    return library.flavour == 'tensorrt' or hasattr(library.module.ComputeCapability, name)
 
 
 def built(
@@ -135,7 +127,7 @@ def build(stages: Bundle, whole: Bundle, precision: str, setting: Setting) -> di
     """Builds stages and the one graph, for this GPU or, where that cannot be, for the target."""
     library = _tensorrt()
     device = setting.device
-    if device is None or not _serves(library, device):
+    if device is None or unserved(library, device.compute_capability):
         if library.flavour == 'tensorrt':
             raise LeftOutError(f'TensorRT {library.version} builds only where there is a GPU')
         device = target_device(setting.target)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,7 @@ def test_with_a_gpu_everything_runs_on_it(run, fake):
 
 def test_a_gpu_that_rtx_does_not_serve_is_said_so_and_the_rest_runs(run, fake, monkeypatch):
     module = FakeTensorRT(fake)
-    module.ComputeCapability = type('ComputeCapability', (), {'SM86': 0})
+    module.ComputeCapability = IntEnum('ComputeCapability', ['NONE', 'SM86'])
     library = TensorRT(module, 'tensorrt_rtx', '1.7.1')
     monkeypatch.setattr(gpu_parts, 'find_tensorrt', lambda: library)
     monkeypatch.setattr(
@@ -195,10 +196,9 @@ def test_a_gpu_that_rtx_does_not_serve_is_said_so_and_the_rest_runs(run, fake, m
     monkeypatch.setattr(gpu_parts, 'OrtRunner', lambda b, _, half: contenders.OrtRunner(b, 'cpu'))
     code, _, parts, _ = run()
     assert code == 0
-    assert (
-        'does not serve NVIDIA H100 (compute capability 9.0)'
-        in parts['agreement small fp32']['why']
-    )
+    why = parts['agreement small fp32']['why']
+    assert why.startswith('NVIDIA H100: TensorRT for RTX 1.7.1 does not serve')
+    assert 'compute capability 9.0, only 8.6;' in why
     assert parts['build small fp32']['figures']['built_for'].endswith('8.6')
     assert parts['latency small']['status'] == 'done'
     assert parts['deadlines']['figures']['command'] == 'onnxruntime'

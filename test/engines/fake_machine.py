@@ -11,6 +11,7 @@ class FakeMachine:
 
     Attributes:
         cuda: Its GPU.
+        library: Its TensorRT.
         built: Names of the stages built so far.
         change: Applied to each ONNX model that is built.
     """
@@ -20,10 +21,10 @@ class FakeMachine:
         self.built = []
         self.change = lambda model: model
         gpu = Device('Fake Orin', '8.7', 0, self.cuda.device_bytes)
-        library = TensorRT(FakeTensorRT(self.cuda), 'tensorrt', FakeTensorRT.__version__)
+        self.library = TensorRT(FakeTensorRT(self.cuda), 'tensorrt', FakeTensorRT.__version__)
         for module in (factory, tensorrt_loader):
             monkeypatch.setattr(module, 'find_device', lambda: gpu)
-            monkeypatch.setattr(module, 'find_tensorrt', lambda: library)
+            monkeypatch.setattr(module, 'find_tensorrt', lambda: self.library)
         monkeypatch.setattr(tensorrt_loader, 'load_runtime', lambda: self.cuda)
         monkeypatch.setattr(stage_engines, 'build_engine', self.build)
 

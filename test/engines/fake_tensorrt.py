@@ -166,6 +166,8 @@ class FakeTensorRT:
         cuda: The device's.
         activation_bytes: Device memory that each context takes.
         plans: Those deserialised, in order.
+        dla_cores: What each is to run on.
+        broken: Whether a runtime cannot start.
     """
 
     __version__ = '10.3.0'
@@ -179,18 +181,25 @@ class FakeTensorRT:
         self.cuda = cuda or FakeCuda()
         self.activation_bytes = 4096
         self.plans = []
+        self.dla_cores = []
+        self.broken = False
 
     def Runtime(self, logger):  # noqa: N802 - TensorRT's name
+        if self.broken:
+            complain(logger, 'CUDA initialization failure with error: 35')
+            raise TypeError('pybind11::init(): factory function returned nullptr')
         return Runtime(self, logger)
 
 
 class Runtime:
     def __init__(self, module, logger):
         self._module, self._logger = module, logger
+        self.DLA_core = 0
 
     def deserialize_cuda_engine(self, serialized_engine):
         if not serialized_engine.startswith(MAGIC):
             complain(self._logger, 'magicTag does not match: another version built it')
             return None
         self._module.plans.append(serialized_engine)
+        self._module.dla_cores.append(self.DLA_core)
         return ICudaEngine(self._module, self._logger, serialized_engine[len(MAGIC) :])

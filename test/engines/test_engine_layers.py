@@ -120,6 +120,18 @@ def test_a_plan_is_loaded_and_looked_into(version):
     assert (engine.plan_bytes, engine.memory_bytes, len(engine.layers)) == (4, 4096, 2)
 
 
+def test_a_runtime_that_cannot_start_is_one_error():
+    broken = library('10.3.0')
+
+    def fail(log):
+        log.log('error', 'CUDA initialization failure with error: 35')
+        raise TypeError('pybind11::init(): factory function returned nullptr')
+
+    broken.module.Runtime = fail
+    with pytest.raises(EngineError, match=r"cannot load the engine 'small': CUDA init.*35"):
+        inspect_plan(broken, b'plan', 'small')
+
+
 def test_a_plan_of_another_version_is_one_error_with_the_mend():
     with pytest.raises(EngineError, match=r"'small': the engine plan file.*on this machine"):
         inspect_plan(library('10.3.0'), b'foreign', 'small')

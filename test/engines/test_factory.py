@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from enum import IntEnum
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ from onnx import numpy_helper
 
 from anytime_dnn_ros.engines import factory, stage_engines, tensorrt_loader
 from anytime_dnn_ros.engines.factory import load_engine
+from anytime_dnn_ros.engines.tensorrt_library import TensorRT
 from anytime_dnn_ros.engines.tensorrt_options import TensorRtOptions
 from anytime_dnn_ros.errors import ConfigurationError, EngineError, MissingDependencyError
 from engines.fake_cuda import STICKY, cudaError_t
@@ -79,6 +81,20 @@ def test_auto_with_a_gpu_and_no_tensorrt_says_what_is_missing(load, machine, mon
     info = load().info()
     assert info.library == 'onnxruntime'
     assert info.reason == 'Fake Orin is not used: no TensorRT in this Python'
+
+
+def test_auto_with_a_gpu_that_rtx_does_not_serve_says_so_and_what_does(
+    load, machine, monkeypatch
+):
+    module = machine.library.module
+    module.ComputeCapability = IntEnum('ComputeCapability', ['NONE', 'SM75', 'SM120'])
+    rtx = TensorRT(module, 'tensorrt_rtx', '1.7.1')
+    monkeypatch.setattr(factory, 'find_tensorrt', lambda: rtx)
+    info = load().info()
+    assert (info.library, info.is_degraded) == ('onnxruntime', False)
+    assert info.reason.startswith('Fake Orin is not used: TensorRT for RTX 1.7.1 does not serve')
+    assert 'capability 8.7, only 7.5, 12.0;' in info.reason
+    assert load.said == []
 
 
 @pytest.mark.parametrize('engine', ['auto', 'tensorrt'])

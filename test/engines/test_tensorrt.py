@@ -192,6 +192,21 @@ def test_a_load_that_fails_frees_what_it_took(load, bundle, cuda):
     assert cuda.handles == {}
 
 
+def test_a_runtime_that_cannot_start_is_said_in_tensorrts_words(load, cuda, module):
+    module.broken = True
+    with pytest.raises(EngineError, match=r'cannot start on Fake Orin: CUDA init.* error: 35'):
+        load()
+    assert cuda.handles == {}
+
+
+def test_an_engine_runs_on_the_dla_core_that_it_was_built_for(load, bundle, module):
+    load()
+    assert module.dla_cores == [0, 0, 0]
+    module.dla_cores.clear()
+    load([replace(b, options=replace(b.options, dla_core=1)) for b in built(bundle)])
+    assert module.dla_cores == [1, 1, 1]
+
+
 def test_too_little_device_memory_is_said_with_the_mend(load, cuda, module):
     module.activation_bytes = cuda.device_bytes + 1
     with pytest.raises(CudaError, match=r"'exit1'.*cudaErrorMemoryAllocation.*nvidia-smi"):

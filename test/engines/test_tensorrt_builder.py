@@ -165,6 +165,14 @@ def test_timings_of_another_gpu_are_left_for_new_ones(tmp_path):
     assert (tmp_path / 'timings').read_bytes() == b'kernel timings'
 
 
+def test_damaged_timings_are_left_for_new_ones(tmp_path):
+    recorded, fresh = RecordedBuilder('10.3.0'), Mock()
+    recorded.config.create_timing_cache.side_effect = [None, fresh]
+    (tmp_path / 'timings').write_bytes(b'damaged')
+    build(recorded.library, timing_cache=tmp_path / 'timings')
+    recorded.config.set_timing_cache.assert_called_once_with(fresh, ignore_mismatch=False)
+
+
 def test_timings_that_cannot_be_kept_cost_a_warning(tmp_path):
     (tmp_path / 'folder').write_text('a file')
     said = []
@@ -188,6 +196,18 @@ def test_a_parser_that_knows_only_the_number_of_a_node_still_names_it():
     recorded.parser.get_error.return_value.desc.return_value = 'no plugin\n'
     with pytest.raises(EngineError, match=r"stage 'wide': node 'head' \(MatMul\): no plugin\. "):
         build(recorded.library, quantised_stage(), 'int8')
+
+
+def test_a_builder_that_cannot_start_is_one_error_with_the_logs_words():
+    recorded = RecordedBuilder('10.3.0')
+
+    def fail(log):
+        log.log('ERROR', 'CUDA initialization failure with error: 35')
+        raise TypeError('pybind11::init(): factory function returned nullptr')
+
+    recorded.module.Builder = fail
+    with pytest.raises(EngineError, match=r"cannot build stage 'wide': CUDA init.* error: 35"):
+        build(recorded.library)
 
 
 def test_a_build_that_gives_nothing_says_what_the_log_says():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anytime_dnn_ros.engines.tensorrt_library import TensorRT
-from anytime_dnn_ros.engines.tensorrt_log import last_errors, tensorrt_log
+from anytime_dnn_ros.engines.tensorrt_log import last_errors, start, tensorrt_log
 from anytime_dnn_ros.errors import EngineError
 
 if TYPE_CHECKING:
@@ -132,13 +132,11 @@ def inspect_plan(library: TensorRT, plan: bytes, name: str) -> EngineLayers:
     trt_ = library.module
     log = tensorrt_log(trt_)
     log.errors.clear()
-    runtime: trt.Runtime = trt_.Runtime(log)
+    where = f'{library.flavour} {library.version} cannot load the engine {name!r}'
+    runtime: trt.Runtime = start(trt_.Runtime, log, where)
     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError(
-            f'{library.flavour} {library.version} cannot load the engine {name!r}: '
-            f'{last_errors(log)}; build it on this machine'
-        )
+        raise EngineError(f'{where}: {last_errors(log)}; build it on this machine')
     inspector: trt.EngineInspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt_.LayerInformationFormat.JSON)
     memory = engine.device_memory_size_v2 if library.strongly_typed else engine.device_memory_size

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from anytime_dnn_ros.engines.base import Engine
 from anytime_dnn_ros.engines.recovery import ON_ENGINE_ERROR, RecoveringEngine
-from anytime_dnn_ros.engines.tensorrt_library import find_device, find_tensorrt
+from anytime_dnn_ros.engines.tensorrt_library import find_device, find_tensorrt, unserved
 from anytime_dnn_ros.engines.tensorrt_options import TensorRtOptions
 from anytime_dnn_ros.errors import ConfigurationError, EngineError, MissingDependencyError
 from anytime_dnn_ros.ladder.bundle import Bundle
@@ -76,10 +76,10 @@ def _why_no_tensorrt() -> str:
     if device is None:
         return 'this machine has no NVIDIA GPU that CUDA can use'
     try:
-        find_tensorrt()
+        why = unserved(find_tensorrt(), device.compute_capability)
     except MissingDependencyError as error:
-        return f'{device.name} is not used: {error}'
-    return ''
+        why = str(error)
+    return why and f'{device.name} is not used: {why}'
 
 
 def _tensorrt(  # noqa: PLR0917 - handed on from one call

@@ -19,7 +19,7 @@ from anytime_dnn_ros.engines.base import CancelToken, EngineInfo, StageCancelled
 from anytime_dnn_ros.engines.cuda import CudaStream, load_runtime
 from anytime_dnn_ros.engines.stage_engines import StageEngine
 from anytime_dnn_ros.engines.tensorrt_library import Device, TensorRT
-from anytime_dnn_ros.engines.tensorrt_log import last_errors, tensorrt_log
+from anytime_dnn_ros.engines.tensorrt_log import last_errors, start, tensorrt_log
 from anytime_dnn_ros.errors import EngineError
 from anytime_dnn_ros.ladder.bundle import Bundle
 
@@ -130,7 +130,8 @@ class TensorRtEngine:
         self._runtime: trt.Runtime | None = None
         self._cuda = CudaStream(runtime or load_runtime(), device.index)
         try:
-            self._runtime = self._new_runtime()
+            where = f'{library.flavour} {library.version} cannot start on {device.name}'
+            self._runtime = start(self._trt.Runtime, self._log, where)
             for index, built in enumerate(engines):
                 self._stages.append(self._load_stage(bundle, index, built))
             self._warm_up(WARM_UP_RUNS)
@@ -210,20 +211,12 @@ class TensorRtEngine:
     def _where(self, stage: str) -> str:
         return f'{self._library.flavour} {self._library.version} in stage {stage!r}'
 
-    def _new_runtime(self) -> trt.Runtime:
-        try:
-            runtime: trt.Runtime = self._trt.Runtime(self._log)
-        except TypeError as error:
-            # How pybind11 says that the constructor gave nothing.
-            raise self._failure(
-                f'{self._library.flavour} {self._library.version} cannot start on '
-                f'{self._device.name}'
-            ) from error
-        return runtime
-
     def _load_stage(self, bundle: Bundle, index: int, built: StageEngine) -> _Stage:
         stage = bundle.manifest.stages[index]
         assert self._runtime is not None
+        if built.options.dla_core is not None:
+            # Which core an engine was built on is not part of it.
+            self._runtime.DLA_core = built.options.dla_core
         engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(built.plan)
         if engine is None:
             raise self._failure(f'{self._where(stage.name)} cannot load the engine')

@@ -9,7 +9,6 @@ the scales are then the ones that the ladder was measured with.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from anytime_dnn_ros.engines.float16 import (
     to_float16,
     with_plain_weights,
 )
-from anytime_dnn_ros.engines.tensorrt_library import TensorRT
-from anytime_dnn_ros.engines.tensorrt_log import last_errors, tensorrt_log
+from anytime_dnn_ros.engines.tensorrt_library import TensorRT, unserved
+from anytime_dnn_ros.engines.tensorrt_log import last_errors, start, tensorrt_log
 from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.engines.whole_file import replace_file
 from anytime_dnn_ros.errors import ConfigurationError, EngineError
@@ -125,7 +124,7 @@ def build_engine(
     proto = _typed_model(model, options, weakly_typed, where)
     log = tensorrt_log(trt_)
     log.errors.clear()
-    builder: trt.Builder = trt_.Builder(log)
+    builder: trt.Builder = start(trt_.Builder, log, where)
     network: trt.INetworkDefinition = builder.create_network(_network_flags(library, weakly_typed))
     parser: trt.OnnxParser = trt_.OnnxParser(network, log)
     if not parser.parse(proto.SerializeToString()):
@@ -241,7 +240,7 @@ def _configured(
     if options.dla_core is not None:
         _use_dla(trt_, builder, config, options.dla_core)
     if options.target is not None:
-        _set_target(trt_, config, options.target)
+        _set_target(library, config, options.target)
     return config
 
 
@@ -272,18 +271,13 @@ def _use_dla(trt_: Any, builder: trt.Builder, config: trt.IBuilderConfig, core: 
     config.set_flag(trt_.BuilderFlag.GPU_FALLBACK)
 
 
-def _set_target(trt_: Any, config: Any, target: str) -> None:
+def _set_target(library: TensorRT, config: Any, target: str) -> None:
     """RTX alone knows of this, so the types of TensorRT do not."""
-    capabilities = trt_.ComputeCapability.__members__
-    name = f'SM{target.replace(".", "")}'
-    if name not in capabilities:
-        known = [re.sub(r'SM(\d+)(\d)', r'\1.\2', n) for n in capabilities if n.startswith('SM')]
-        raise ConfigurationError(
-            f'TensorRT for RTX does not serve GPUs of compute capability {target}, only '
-            f'{", ".join(known)}; use TensorRT itself there, or engine: onnxruntime'
-        )
+    if why := unserved(library, target):
+        raise ConfigurationError(why)
+    capabilities = library.module.ComputeCapability.__members__
     config.num_compute_capabilities = 1
-    config.set_compute_capability(capabilities[name], 0)
+    config.set_compute_capability(capabilities[f'SM{target.replace(".", "")}'], 0)
 
 
 def _load_timings(config: trt.IBuilderConfig, file: Path, say: Say) -> None:
@@ -294,9 +288,9 @@ def _load_timings(config: trt.IBuilderConfig, file: Path, say: Say) -> None:
     except OSError as error:
         say(f'the kernel timings in {file} cannot be read ({error.strerror}); building without')
         kept = b''
-    timings: trt.ITimingCache = config.create_timing_cache(kept)
-    # Of another GPU or version they are refused, and the build measures anew.
-    if not config.set_timing_cache(timings, ignore_mismatch=False):
+    timings: trt.ITimingCache | None = config.create_timing_cache(kept)
+    # Damaged, or of another GPU or version, they are refused, and the build measures anew.
+    if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b''), ignore_mismatch=False)
 
 

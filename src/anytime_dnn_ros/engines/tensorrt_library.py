@@ -118,6 +118,24 @@ def find_tensorrt() -> TensorRT:
     raise MissingDependencyError(f'this Python has no TensorRT ({why}). {_mend()}')
 
 
+def unserved(library: TensorRT, compute_capability: str) -> str:
+    """Why a library serves no GPU of a compute capability; empty if it does.
+
+    TensorRT itself tells when it builds; TensorRT for RTX has a list of those it serves.
+    """
+    if not library.builds_for_others:
+        return ''
+    capabilities = library.module.ComputeCapability.__members__
+    if f'SM{compute_capability.replace(".", "")}' in capabilities:
+        return ''
+    known = [re.sub(r'SM(\d+)(\d)', r'\1.\2', n) for n in capabilities if n.startswith('SM')]
+    return (
+        f'TensorRT for RTX {library.version} does not serve GPUs of compute capability '
+        f'{compute_capability}, only {", ".join(known)}; use TensorRT itself there, or engine: '
+        'onnxruntime'
+    )
+
+
 def find_device(index: int = 0) -> Device | None:
     """The GPU of a CUDA ordinal; None if there is no driver or no such GPU.
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from anytime_dnn_ros.errors import EngineError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -45,6 +48,24 @@ def tensorrt_log(trt_: Any) -> Any:
             LOG.debug('%s: %s', logging.getLevelName(level), msg)
 
     return Log()
+
+
+def start(kind: Callable[[Any], Any], log: Any, what: str) -> Any:
+    """Makes a `trt.Builder` or `trt.Runtime`, which begin to use CUDA.
+
+    Args:
+        kind: Which.
+        log: From `tensorrt_log`.
+        what: Cannot be done without it, for the message.
+
+    Raises:
+        EngineError: TensorRT cannot use the driver or the GPU.
+    """
+    try:
+        return kind(log)
+    except TypeError as error:
+        # How pybind11 says that the constructor gave nothing.
+        raise EngineError(f'{what}: {last_errors(log)}') from error
 
 
 def last_errors(log: Any) -> str:
