@@ -488,10 +488,12 @@ def test_without_a_stage_by_the_deadline_the_last_answer_is_carried_over(bundle,
     assert sink.summaries[1].is_forecast
     # The first stage has run nevertheless: the next forecast comes from it.
     assert engine.outcomes == [(0, 'ran')]
-    third = submit(runner, budget_s=-1.0)
+    gate = Gate()
+    third = submit(runner, budget_s=-1.0, decode=gate)
     sink.wait_for(lambda: sink.predictions[-1].frame is third)
     assert label(sink.predictions[-1].answer) == 'green'
     assert runner.counters.answered == 3
+    gate.open.set()
 
 
 def test_a_frame_that_cannot_be_read_after_its_forecast_is_told_and_not_counted_twice(

@@ -24,7 +24,11 @@ from anytime_dnn_ros.quality.forecast import Forecaster
 from anytime_dnn_ros.quality.judge import Judgement
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal
-from anytime_dnn_ros.timing.realtime import REFUSED_PRIORITY, take_realtime_priority
+from anytime_dnn_ros.timing.realtime import (
+    REFUSED_PRIORITY,
+    take_realtime_priority,
+    take_timer_priority,
+)
 
 
 @dataclass(frozen=True)
@@ -193,8 +197,8 @@ class Runner:
         sink: Where results go.
         max_frame_age_s: Frames older than this when their turn comes are dropped.
         publish_intermediate: Whether answers that are not final go to the sink.
-        realtime_priority: Of the worker and the timer, 1..99; 0 leaves them as they are. One that
-            the system refuses is told to the sink, once.
+        realtime_priority: Of the worker, 1..99, and one more of the timer; 0 leaves them as they
+            are. One that the system refuses is told to the sink, once.
     """
 
     def __init__(
@@ -456,7 +460,7 @@ class Runner:
 
     def _keep_deadlines(self) -> None:
         """Publishes the best answer so far when the deadline comes while a stage still runs."""
-        if refusal := take_realtime_priority(self._realtime_priority):
+        if refusal := take_timer_priority(self._realtime_priority):
             self._sink.on_fault(REFUSED_PRIORITY, refusal)
         with self._flight_changed:
             while not self._stopping:

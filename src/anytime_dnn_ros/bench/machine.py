@@ -16,7 +16,7 @@ import psutil
 from anytime_dnn_ros.monitor.monitor import Monitor, find_probes
 from anytime_dnn_ros.monitor.regime import LoadJudge, Thresholds
 from anytime_dnn_ros.timing.load import LoadSignal, OwnShare
-from anytime_dnn_ros.timing.realtime import take_realtime_priority
+from anytime_dnn_ros.timing.realtime import take_realtime_priority, take_timer_priority
 
 MONITOR_PERIOD_S = 0.1
 # Other processes that take more than this of all cores make a run another run.
@@ -126,7 +126,7 @@ class TimerLateness:
             return self._late_s
 
     def _wait(self) -> None:
-        take_realtime_priority(self._priority)
+        take_timer_priority(self._priority)
         with self._changed:
             while not self._ends:
                 if self._instant_s is None:

@@ -80,7 +80,8 @@ ANYTIME_PARAMETERS = (
         'realtime_priority',
         USUAL_PRIORITY,
         'SCHED_FIFO priority of the threads that receive and answer, so that a busy machine does '
-        'not keep them waiting for a core; 1 is enough, 0 leaves them to the usual scheduler. '
+        'not keep them waiting for a core, and one more for the timer that cuts a stage; 1 is '
+        'enough, 0 leaves them to the usual scheduler. '
         'Where the system refuses it, one line of the log names the mend.',
         minimum=0,
         maximum=99,

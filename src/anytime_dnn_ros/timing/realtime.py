@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # The least is enough: it goes before every thread of the usual scheduler.
-USUAL_PRIORITY = 1
+USUAL_PRIORITY, MOST_PRIORITY = 1, 99
 # How a refusal is named among the faults of a runner.
 REFUSED_PRIORITY = 'realtime_priority'
 # Threads wait for the interpreter at most this long; Python's 5 ms eat deadlines.
@@ -39,9 +39,21 @@ def take_realtime_priority(priority: int) -> str:
     return ''
 
 
+def take_timer_priority(priority: int) -> str:
+    """As `take_realtime_priority`, but one higher where the system gives that.
+
+    Among equals nobody gives way: where stages run on every core, a timer of their priority would
+    wait until one of them ends, and could cut none.
+    """
+    if not priority or not take_realtime_priority(min(priority + 1, MOST_PRIORITY)):
+        return ''
+    return take_realtime_priority(priority)
+
+
 def leave_realtime_priority() -> None:
     """Puts the calling thread back under the usual scheduler, if it was moved from there."""
     if not hasattr(os, 'sched_setscheduler'):
         return
     if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        # Who has the priority by a limit, and no capability, may not take the flag away again.
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
