@@ -63,7 +63,7 @@ def fake(monkeypatch):
 
     def stage_engine(bundle, index, *_, precision, **__):
         plan = fake_plan(bundle.stage_file(index).read_bytes())
-        return StageEngine(plan, BuildOptions(precision), from_cache=False)
+        return StageEngine(plan, BuildOptions(precision), is_kept=True)
 
     monkeypatch.setattr(gpu_check, 'find_device', lambda: GPU)
     monkeypatch.setattr(gpu_parts, 'find_tensorrt', lambda: library)

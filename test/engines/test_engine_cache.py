@@ -49,16 +49,20 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.builds = 0
+        self.is_kept = None
         self.said = []
 
     def get(self, key=KEY):
+        """Whether the engine was there without being built."""
+        before = self.builds
+
         def build():
             self.builds += 1
             return ENGINE
 
-        engine, kept = cached_engine(build, key, self.folder, say=self.said.append)
+        engine, self.is_kept = cached_engine(build, key, self.folder, say=self.said.append)
         assert engine == ENGINE
-        return kept
+        return self.builds == before
 
     @property
     def file(self):
@@ -75,7 +79,10 @@ def mode(path: Path) -> int:
 
 
 def test_an_engine_is_built_once_and_then_kept_for_its_owner_alone(shelf):
-    assert [shelf.get(), shelf.get(), shelf.get()] == [False, True, True]
+    assert not shelf.get()
+    assert shelf.is_kept
+    assert [shelf.get(), shelf.get()] == [True, True]
+    assert shelf.is_kept
     assert (shelf.builds, shelf.said) == (1, [])
     assert (mode(shelf.file), mode(shelf.folder)) == (0o600, 0o700)
     assert sorted(p.suffix for p in shelf.folder.iterdir()) == ['.lock', '.plan']
@@ -86,6 +93,7 @@ def test_an_engine_is_built_once_and_then_kept_for_its_owner_alone(shelf):
 def test_no_folder_keeps_nothing(shelf, tmp_path):
     shelf.folder = None
     assert [shelf.get(), shelf.get()] == [False, False]
+    assert not shelf.is_kept
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,6 +213,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(shelf, monkeypatch, num
     monkeypatch.setattr(whole_file.tempfile, 'mkstemp', refuse)
     monkeypatch.setattr(engine_cache.os, 'open', refuse)
     assert [shelf.get(), shelf.get()] == [False, False]
+    assert not shelf.is_kept
     # Once for each engine: that it cannot be read, and that it cannot be kept.
     assert all(os.strerror(number) in sentence for sentence in shelf.said)
     assert mend in shelf.said[-1]
@@ -242,6 +251,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 shelf = Shelf(Path(sys.argv[1]))
 assert not shelf.get()
 assert not shelf.get()
+assert not shelf.is_kept
 assert 'make room' in shelf.said[0], shelf.said
 assert [p.suffix for p in shelf.folder.iterdir()] == ['.lock'], 'a part of an engine is left'
 """
@@ -268,7 +278,7 @@ def build():
     while not (folder / 'go').exists():
         time.sleep(0.01)
     return ENGINE
-assert cached_engine(build, KEY, folder / 'cache', say=print) == (ENGINE, False)
+assert cached_engine(build, KEY, folder / 'cache', say=print) == (ENGINE, True)
 """
 
 
@@ -304,7 +314,7 @@ def test_one_that_dies_while_it_builds_leaves_the_work_to_the_other(slow_builder
         slow_builder.kill()
 
     engine, kept = cached_engine(lambda: ENGINE, KEY, shelf.folder, say=kill)
-    assert (engine, kept) == (ENGINE, False)
+    assert (engine, kept) == (ENGINE, True)
     assert shelf.get()
 
 
@@ -319,7 +329,7 @@ def test_a_build_that_fails_keeps_nothing_and_gives_the_lock_back(shelf):
 
 
 def test_an_engine_made_elsewhere_is_served(shelf):
-    store_engine(ENGINE, KEY, shelf.folder, say=shelf.said.append)
+    assert store_engine(ENGINE, KEY, shelf.folder, say=shelf.said.append)
     assert shelf.get()
     assert shelf.said == []
 

@@ -83,9 +83,7 @@ def test_auto_with_a_gpu_and_no_tensorrt_says_what_is_missing(load, machine, mon
     assert info.reason == 'Fake Orin is not used: no TensorRT in this Python'
 
 
-def test_auto_with_a_gpu_that_rtx_does_not_serve_says_so_and_what_does(
-    load, machine, monkeypatch
-):
+def test_auto_with_a_gpu_that_rtx_does_not_serve_says_so_and_what_does(load, machine, monkeypatch):
     module = machine.library.module
     module.ComputeCapability = IntEnum('ComputeCapability', ['NONE', 'SM75', 'SM120'])
     rtx = TensorRT(module, 'tensorrt_rtx', '1.7.1')
@@ -264,6 +262,25 @@ def test_without_kept_engines_a_fault_is_no_time_to_build_for_minutes(load, mach
         frame_answers(engine)
     assert frame_answers(engine) == [1, 1]
     assert machine.built == []
+
+
+def test_engines_that_could_not_be_kept_are_not_built_anew_either(load, machine, tmp_path, cuda):
+    (tmp_path / 'cache').write_text('a file')
+    engine = load('tensorrt', tmp_path / 'cache', on_engine_error='rebuild')
+    machine.built.clear()
+    cuda.refusals['cudaGraphLaunch'] = [cudaError_t.cudaErrorMemoryAllocation]
+    with pytest.raises(EngineError, match='ONNX Runtime serves from the next frame on'):
+        frame_answers(engine)
+    assert machine.built == []
+
+
+def test_engines_that_must_be_kept_and_cannot_are_an_error_after_the_first(
+    load, machine, tmp_path
+):
+    (tmp_path / 'cache').write_text('a file')
+    with pytest.raises(EngineError, match=r"'exit1' is built, but .* not kept in .*make room"):
+        load('tensorrt', tmp_path / 'cache', tensorrt={'must_keep': True})
+    assert machine.built == ['exit1']
 
 
 @pytest.mark.parametrize('name', ['engine', 'on_engine_error'])

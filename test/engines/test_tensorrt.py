@@ -49,7 +49,7 @@ def built(bundle, change=lambda index, model: model):
         StageEngine(
             fake_plan(change(index, bundle.stage_file(index).read_bytes())),
             BuildOptions('fp32'),
-            from_cache=False,
+            is_kept=False,
         )
         for index in range(len(bundle.manifest.stages))
     ]
@@ -113,7 +113,7 @@ def test_info_tells_what_serves_and_that_nothing_can_be_cancelled(load):
 
 def test_two_loads_of_one_build_describe_themselves_alike(load, bundle):
     # Else the stage times kept under the first start's description are lost to the second.
-    kept = [replace(engine, from_cache=True) for engine in built(bundle)]
+    kept = [replace(engine, is_kept=True) for engine in built(bundle)]
     assert load().info() == load(kept).info()
 
 

@@ -249,6 +249,13 @@ def test_build_builds_every_stage_once_and_says_what_it_built(gpu, tmp_path, cap
     assert not list(tmp_path.glob('stage_times*'))
 
 
+def test_a_build_that_cannot_be_kept_is_an_error(gpu, tmp_path):
+    (tmp_path / 'cache').write_text('a file')
+    words = ('fashion', '--build', '--cache-dir', str(tmp_path / 'cache'))
+    with pytest.raises(AnytimeError, match='not kept in'):
+        run(*words)
+
+
 def test_the_precision_that_was_asked_for_is_built(gpu, tmp_path, capsys):
     words = ('fashion', '--engine', 'tensorrt', '--build', '--cache-dir', str(tmp_path))
     assert run(*words, '--precision', 'fp32') == 0

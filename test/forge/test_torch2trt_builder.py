@@ -144,7 +144,7 @@ def test_the_engines_are_found_in_their_precision_and_by_their_library_only(
     folder = tmp_path / 'cache'
     for precision in ('auto', 'fp16'):
         found = served(bundle, 0, folder, precision)
-        assert (found.builder, found.options.precision, found.from_cache) == (
+        assert (found.builder, found.options.precision, found.is_kept) == (
             TORCH2TRT,
             'fp16',
             True,

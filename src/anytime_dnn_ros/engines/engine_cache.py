@@ -85,7 +85,7 @@ def cached_engine(
             because of the cache.
 
     Returns:
-        The engine, and whether it was a kept one.
+        The engine, and whether it is kept: the next start need not build it.
 
     Raises:
         EngineError: From `build`.
@@ -98,12 +98,15 @@ def cached_engine(
         if kept is not None:
             return kept, True
         engine = build()
-        store_engine(engine, key, folder, say=say)
-        return engine, False
+        return engine, store_engine(engine, key, folder, say=say)
 
 
-def store_engine(engine: bytes, key: Mapping[str, Any], folder: Path, *, say: Say) -> None:
-    """Keeps an engine under its key, whole or not at all; says so where the disk refuses."""
+def store_engine(engine: bytes, key: Mapping[str, Any], folder: Path, *, say: Say) -> bool:
+    """Keeps an engine under its key, whole or not at all; says so where the disk refuses.
+
+    Returns:
+        Whether it is kept.
+    """
     header = json.dumps(
         {'key': dict(key), 'sha256': hashlib.sha256(engine).hexdigest()}, sort_keys=True
     ).encode()
@@ -116,6 +119,8 @@ def store_engine(engine: bytes, key: Mapping[str, Any], folder: Path, *, say: Sa
             f'({error.strerror}), so each start builds it; make the folder writable or make '
             'room, or name another with cache_dir'
         )
+        return False
+    return True
 
 
 def read_engine(file: Path, key: Mapping[str, Any], *, say: Say) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from anytime_dnn_ros.engines.base import Engine
 from anytime_dnn_ros.engines.recovery import ON_ENGINE_ERROR, RecoveringEngine
@@ -12,6 +13,9 @@ from anytime_dnn_ros.engines.tensorrt_library import find_device, find_tensorrt,
 from anytime_dnn_ros.engines.tensorrt_options import TensorRtOptions
 from anytime_dnn_ros.errors import ConfigurationError, EngineError, MissingDependencyError
 from anytime_dnn_ros.ladder.bundle import Bundle
+
+if TYPE_CHECKING:
+    from anytime_dnn_ros.engines.tensorrt import TensorRtEngine
 
 LOG = logging.getLogger(__name__)
 DEFAULTS = TensorRtOptions()
@@ -38,8 +42,8 @@ def load_engine(
         threads: CPU threads inside a stage; TensorRT needs none.
         tensorrt: How TensorRT builds, checks and keeps its engines.
         on_engine_error: One of `ON_ENGINE_ERROR`: what follows when TensorRT fails at run time.
-            `rebuild` needs engines that are kept; without it is `fall_back`, since a build takes
-            minutes.
+            `rebuild` needs engines that are kept; without them it is `fall_back`, since a build
+            takes minutes.
         say: Takes a warning.
         progress: Is given the share of building and comparing that is done, 0..1.
 
@@ -95,12 +99,13 @@ def _tensorrt(  # noqa: PLR0917 - handed on from one call
     except ImportError as error:
         raise _missing(error) from error
 
-    def load() -> Engine:
+    def load() -> TensorRtEngine:
         return load_tensorrt(bundle, options, say=say, progress=progress)
 
-    takes_minutes = on_engine_error == 'rebuild' and options.folder is None
+    engine = load()
+    takes_minutes = on_engine_error == 'rebuild' and not engine.is_kept
     return RecoveringEngine(
-        load(),
+        engine,
         rebuild=load,
         fall_back=lambda: _onnxruntime(bundle, threads),
         on_error='fall_back' if takes_minutes else on_engine_error,

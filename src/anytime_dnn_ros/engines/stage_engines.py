@@ -34,13 +34,13 @@ class StageEngine:
     Attributes:
         plan: What `Runtime.deserialize_cuda_engine` takes.
         options: It was built with.
-        from_cache: Whether it was kept from an earlier build.
+        is_kept: Whether the next start finds it in the cache.
         builder: What built it.
     """
 
     plan: bytes
     options: BuildOptions
-    from_cache: bool
+    is_kept: bool
     builder: str = 'onnx'
 
 
@@ -103,10 +103,10 @@ def stage_engine(
             say=say,
         )
 
-    plan, from_cache = cached_engine(
+    plan, is_kept = cached_engine(
         build, engine_key(stage, library, device, options), folder, say=say
     )
-    return StageEngine(plan, options, from_cache)
+    return StageEngine(plan, options, is_kept)
 
 
 def torch2trt_key(

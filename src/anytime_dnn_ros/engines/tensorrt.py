@@ -103,6 +103,9 @@ class TensorRtEngine:
         cuda_graphs: Whether to capture each stage as a CUDA graph.
         runtime: The CUDA runtime's module; None loads it.
 
+    Attributes:
+        is_kept: Whether all its engines are in the cache, so that loading them anew is quick.
+
     Raises:
         EngineError: A stage cannot be loaded or run.
         MissingDependencyError: cuda-bindings is not in this Python.
@@ -118,6 +121,7 @@ class TensorRtEngine:
         cuda_graphs: bool = True,
         runtime: Any = None,
     ) -> None:
+        self.is_kept = all(built.is_kept for built in engines)
         self._library = library
         self._device = device
         self._trt = library.module

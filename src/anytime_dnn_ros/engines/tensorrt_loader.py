@@ -54,7 +54,8 @@ def load_tensorrt(
 
     Raises:
         ConfigurationError: An option cannot be used with this bundle or machine.
-        EngineError: There is no GPU, or a stage cannot be built, loaded, run, or believed.
+        EngineError: There is no GPU, or a stage cannot be built, kept (if it must be), loaded,
+            run, or believed.
         MissingDependencyError: This Python has no TensorRT or no cuda-python.
     """
     device = find_device()
@@ -82,6 +83,12 @@ def load_tensorrt(
                 progress=progress and _part(progress, index, parts),
             )
         )
+        if options.must_keep and not engines[-1].is_kept:
+            raise EngineError(
+                f'stage {bundle.manifest.stages[index].name!r} is built, but its engine is not '
+                f'kept in {options.folder}; make the folder writable or make room, or name '
+                'another with cache_dir'
+            )
         if progress is not None:
             progress((index + 1) / parts)
     engine = TensorRtEngine(

@@ -66,7 +66,7 @@ def loaded(
         bundle,
         'tensorrt' if args.build else args.engine,
         args.threads,
-        tensorrt=TensorRtOptions(precision=args.precision, folder=folder),
+        tensorrt=TensorRtOptions(precision=args.precision, folder=folder, must_keep=args.build),
         say=say,
         progress=lambda share: progress('engines', round(PERCENT * share), PERCENT),
     )

@@ -23,7 +23,12 @@ Say = Callable[[str], object]
 
 
 def load_node_engine(
-    bundle: Bundle, values: Values, *, warn: Say, progress: Callable[[float], object]
+    bundle: Bundle,
+    values: Values,
+    *,
+    warn: Say,
+    progress: Callable[[float], object],
+    must_keep: bool = False,
 ) -> Engine:
     """Loads a bundle's engine; builds what is not kept.
 
@@ -32,6 +37,7 @@ def load_node_engine(
         values: Of the node's parameters.
         warn: Takes a warning.
         progress: Is given the percentage of the builds that is done, now and then.
+        must_keep: See `TensorRtOptions`.
 
     Raises:
         AnytimeError: As `load_engine`.
@@ -43,6 +49,7 @@ def load_node_engine(
         tensorrt=TensorRtOptions(
             precision=values['precision'],
             folder=cache_folder(values['cache_dir'], warn),
+            must_keep=must_keep,
             frames=_folder(values['agreement_frames']),
             dla_core=None if values['dla_core'] == NO_DLA else values['dla_core'],
         ),
@@ -68,7 +75,8 @@ def build_node_engines(
 
     Raises:
         ConfigurationError: They would be kept nowhere.
-        EngineError: ONNX Runtime would serve, which needs no build; or a build failed.
+        EngineError: ONNX Runtime would serve, which needs no build; or a build failed or is not
+            kept.
         MissingDependencyError: As `load_engine`.
     """
     if cache_folder(values['cache_dir'], warn) is None:
@@ -76,7 +84,7 @@ def build_node_engines(
             f'build_only is set, but cache_dir = {values["cache_dir"]!r} keeps no engines; name a '
             'folder, or leave cache_dir empty for the usual one'
         )
-    engine = load_node_engine(bundle, values, warn=warn, progress=progress)
+    engine = load_node_engine(bundle, values, warn=warn, progress=progress, must_keep=True)
     info = engine.info()
     engine.close()
     if info.library == 'onnxruntime':
