@@ -1,6 +1,6 @@
 from dataclasses import replace
 from functools import cache
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 import pytest
@@ -90,6 +90,9 @@ def test_quality_without_a_profile_declares_the_accuracy_of_the_stages():
     rows = np.random.default_rng(0).normal(0, 3, (STAGES, CLASSES))
     first, second, third, last = judge_all(Judge(quality, STAGES), rows)
     assert first.expected_accuracy == 0.8
+    # Of a stage without an accuracy nothing is promised, above all not certainty.
+    assert first.expected_later == pytest.approx((nan, 0.8, 0.9), nan_ok=True)
+    assert all(map(isnan, second.expected_later))
     assert isnan(second.expected_accuracy)
     # The third stage is worse, and what was declared stands.
     assert third.expected_accuracy == 0.8

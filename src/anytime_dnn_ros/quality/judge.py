@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from math import isnan
+from math import isnan, nan
 
 from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.ladder.manifest import Quality
@@ -29,7 +29,7 @@ class Judgement:
         expected_accuracy: Probability that `answer` is right, 0..1, never below that of an
             earlier stage; NaN if nothing may be declared.
         expected_later: For each later stage the probability that the answer published after it
-            will be right; NaN likewise.
+            will be right; NaN for one of which nothing may be declared.
         label_set: Classes, likeliest first, of which one is the true one with the coverage that
             the bundle states; empty if it states none.
     """
@@ -92,13 +92,11 @@ class Judge:
         declared = chance
         if not isnan(chance):
             declared = self._declared = max(self._declared, chance - table.held_back)
-        # What going on gains is the profile's; what it is gained on is what was declared.
-        gains = (min(1.0, declared + later - chance) for later in chances)
         return Judgement(
             answer=published,
             newest=answer,
             expected_accuracy=declared,
-            expected_later=tuple(accumulate(gains, max, initial=declared))[1:],
+            expected_later=_promised(declared, [later - chance for later in chances]),
             label_set=self._label_set(published, self._thresholds[stage]),
         )
 
@@ -107,3 +105,18 @@ class Judge:
             return ()
         self._classes = shrunk(self._classes, answer.probabilities, threshold)
         return tuple(self._classes.tolist())
+
+
+def _promised(declared: float, gains: Sequence[float]) -> tuple[float, ...]:
+    """What is expected of each later stage; it gains on what was declared, and never falls.
+
+    Args:
+        declared: Of the answer now; may be NaN.
+        gains: By the profile, up to each later stage; NaN for one that declares nothing.
+    """
+    best, promised = declared, []
+    for gain in gains:
+        # Compared with a NaN, `best` stays.
+        best = max(best, min(declared + gain, 1.0))
+        promised.append(nan if isnan(gain) else best)
+    return tuple(promised)
