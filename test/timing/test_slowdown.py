@@ -99,12 +99,12 @@ def test_each_regime_keeps_its_own_history():
     assert times.slowdown == pytest.approx(4.0, rel=0.01)
 
 
-@given(learnt=st.floats(0.5, 8), percent=st.floats(0, 100))
-def test_when_the_monitor_speaks_first_or_falls_silent_nothing_jumps(learnt, percent):
+@given(learnt=st.floats(0.5, 8), percent=st.floats(0, 100), regime=st.integers(0, 255))
+def test_when_the_monitor_speaks_first_or_falls_silent_nothing_jumps(learnt, percent, regime):
     times = StageTimes(QUIET)
     run(times, learnt)
     before = times.slowdown
-    times.observe_load(LoadSignal(2, percent, num_cores=2))
+    times.observe_load(LoadSignal(regime, percent, num_cores=2))
     assert times.slowdown == pytest.approx(before)
     times.observe_load(None)
     assert times.slowdown == pytest.approx(before)
@@ -119,6 +119,15 @@ def test_the_noise_of_the_measurement_is_the_first_margin():
     assert times.margin(1, TARGET) == pytest.approx(3)
     assert times.margin(2, TARGET) == pytest.approx(3)
     assert times.margin(1, 0.5) == 1
+
+
+def test_the_noise_of_every_stage_counts_however_long_the_measurement():
+    samples = np.tile([0.001, 0.001, 0.001], (400, 1))
+    # The first stage alone, once in ten rounds.
+    samples[::10, 0] *= 3
+    times = StageTimes(ReferenceTimes(samples))
+    assert times.margin(1, TARGET) == pytest.approx(3)
+    assert times.margin(3, TARGET) == pytest.approx(5 / 3)
 
 
 def test_what_the_load_does_not_explain_is_known():

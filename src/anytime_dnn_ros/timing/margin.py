@@ -32,7 +32,7 @@ class AdaptiveBound:
     doubles with every γ.
 
     Args:
-        values: What stands in until enough has been observed; at least one, all positive. A few,
+        values: What stands in until enough has been observed; at least one, none negative. A few,
             as a guess is, go as soon as there are `ENOUGH` cases; many go as the window moves on.
     """
 
@@ -48,8 +48,8 @@ class AdaptiveBound:
 
     @property
     def cases(self) -> int:
-        """Cases observed since it last had only what stands in."""
-        return self._cases
+        """Cases that it looks at, what stands in not counted."""
+        return min(self._cases, len(self._recent))
 
     def bound(self, target: float) -> float:
         """The value that the next case exceeds in a share `target` of cases.
@@ -77,7 +77,7 @@ class AdaptiveBound:
         """Takes one case.
 
         Args:
-            value: Positive.
+            value: Not negative.
             target: ε*, 0..1.
         """
         bound = self.bound(target)
@@ -114,7 +114,10 @@ class AdaptiveBound:
 
     def copy(self) -> AdaptiveBound:
         """One with the same values, to go its own way from here."""
-        return copy.deepcopy(self)
+        twin = copy.copy(self)
+        twin._recent, twin._born = self._recent.copy(), self._born.copy()
+        twin._sorted = self._sorted.copy()
+        return twin
 
     def _forget_oldest(self) -> None:
         self._born.popleft()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from numpy.lib.stride_tricks import sliding_window_view
+
 from anytime_dnn_ros.timing.load import LoadSignal, predicted_slowdown
-from anytime_dnn_ros.timing.margin import MOST_PER_CASE, WINDOW, AdaptiveBound
+from anytime_dnn_ros.timing.margin import MOST_PER_CASE, AdaptiveBound
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 
 # An observation moves the estimate by this share, or by more where it is so much slower than
@@ -15,7 +16,8 @@ SMOOTHING, SURPRISE, SURPRISED_SMOOTHING = 0.2, 1.2, 0.5
 # Live frames find colder caches than the measurement, the first stage most of all: what one stage
 # always takes more than the others is learnt by this share.
 SHAPE_SMOOTHING = 0.05
-UNKNOWN_REGIME = 0
+# What the monitor calls a load that it cannot tell, and what stands for no monitor at all.
+UNKNOWN_REGIME, NO_MONITOR = 0, -1
 
 
 @dataclass
@@ -54,7 +56,7 @@ class StageTimes:
         self._shape = [1.0] * len(self._reference_s)
         self._predicted = 1.0
         self._current = _Regime(1.0, _reference_margins(reference))
-        self._regimes = {UNKNOWN_REGIME: self._current}
+        self._regimes = {NO_MONITOR: self._current}
         # Times of this frame's stages so far, and what was expected of each as it began.
         self._observed_s: list[float] = []
         self._expected_s: list[float] = []
@@ -71,18 +73,18 @@ class StageTimes:
 
     def observe_load(self, load: LoadSignal | None) -> None:
         """Takes the monitor's word, or its silence, upon which nothing is expected to change."""
-        unknown = self._regimes[UNKNOWN_REGIME]
+        alone = self._regimes[NO_MONITOR]
         if load is None:
-            if self._current is not unknown or self._predicted != 1.0:
+            if self._current is not alone:
                 # The factor takes over what the monitor explained until now.
-                unknown = self._regimes[UNKNOWN_REGIME] = self._current.copy()
-                unknown.factor = self.slowdown
-            self._current, self._predicted = unknown, 1.0
+                alone = self._regimes[NO_MONITOR] = self._current.copy()
+                alone.factor = self.slowdown
+            self._current, self._predicted = alone, 1.0
             return
         predicted = predicted_slowdown(load, self._threads)
         if load.regime not in self._regimes:
             new = self._regimes[load.regime] = self._current.copy()
-            if self._current is unknown:
+            if self._current is alone:
                 # Until now the factor had to explain the load too.
                 new.factor = self.slowdown / predicted
         self._current, self._predicted = self._regimes[load.regime], predicted
@@ -153,17 +155,11 @@ class StageTimes:
 
 def _reference_margins(reference: ReferenceTimes) -> list[AdaptiveBound]:
     """The machine's noise as it was measured, for paths of every length."""
-    samples_s, median_s = reference.samples_s[-WINDOW:], reference.median_s
-    count = samples_s.shape[1]
+    samples_s, median_s = reference.samples_s, reference.median_s
     margins = []
-    for length in range(1, count + 1):
-        ratios: list[float] = []
-        for first in range(count - length + 1):
-            path = slice(first, first + length)
-            ratios += _as_floats(samples_s[:, path].sum(1) / median_s[path].sum())
-        margins.append(AdaptiveBound(ratios))
+    for length in range(1, len(median_s) + 1):
+        paths_s = sliding_window_view(samples_s, length, axis=1).sum(axis=2)
+        ratios = paths_s / sliding_window_view(median_s, length).sum(axis=1)
+        # Round after round: a window that holds only the last ones holds every stage of them.
+        margins.append(AdaptiveBound(ratios.ravel().tolist()))
     return margins
-
-
-def _as_floats(values: Sequence[float]) -> list[float]:
-    return [float(value) for value in values]
