@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from anytime_dnn_ros.engines.float16 import products_to_float16, to_float16, with_plain_weights
 from anytime_dnn_ros.ladder.bundle import read_bundle, shipped_bundles
@@ -56,6 +56,23 @@ def test_plain_weights_change_no_answer():
         answers(with_plain_weights(stage('fashion', 2))), answers(stage('fashion', 2)), strict=True
     ):
         assert np.array_equal(found, expected)
+
+
+def test_a_cast_is_read_whatever_else_it_says():
+    # From opset 19 on it may have `saturate`, in any order.
+    cast = helper.make_node('Cast', ['stored'], ['weight'])
+    cast.attribute.extend(
+        [helper.make_attribute('saturate', 1), helper.make_attribute('to', TensorProto.FLOAT16)]
+    )
+    graph = helper.make_graph(
+        [cast, helper.make_node('Identity', ['weight'], ['y'])],
+        'stage',
+        [],
+        [helper.make_tensor_value_info('y', TensorProto.FLOAT16, [2])],
+        [numpy_helper.from_array(np.ones(2, np.float32), 'stored')],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 19)], ir_version=9)
+    onnx.checker.check_model(with_plain_weights(model), full_check=True)
 
 
 def test_weights_become_float16():

@@ -25,7 +25,8 @@ def with_plain_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type != 'Cast' or node.input[0] not in stored:
             kept.append(node)
             continue
-        dtype = helper.tensor_dtype_to_np_dtype(node.attribute[0].i)
+        (to,) = (attribute.i for attribute in node.attribute if attribute.name == 'to')
+        dtype = helper.tensor_dtype_to_np_dtype(to)
         value = numpy_helper.to_array(stored[node.input[0]]).astype(dtype)
         copy.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
     used = {name for node in kept for name in node.input}
