@@ -96,7 +96,7 @@ def build(fake, net, bundle, tmp_path):
     return of
 
 
-def served(bundle, index, folder, precision='auto', library=None):
+def served(bundle, index, folder, precision='auto', library=None, say=print):
     return stage_engine(
         bundle,
         index,
@@ -104,7 +104,7 @@ def served(bundle, index, folder, precision='auto', library=None):
         ORIN,
         precision=precision,
         folder=folder,
-        say=lambda _: None,
+        say=say,
     )
 
 
@@ -154,8 +154,12 @@ def test_the_engines_are_found_in_their_precision_and_by_their_library_only(
     build('int8')
     assert served(bundle, 0, folder, 'int8').options.precision == 'int8'
     monkeypatch.setattr(stage_engines, 'build_engine', lambda *_, **__: b'from the ONNX file')
-    found = served(bundle, 0, folder, library=tensorrt('8.6.1'))
+    said = []
+    found = served(bundle, 0, folder, library=tensorrt('8.6.1'), say=said.append)
     assert (found.builder, found.plan) == ('onnx', b'from the ONNX file')
+    (sentence,) = said
+    assert "version '10.3.0' instead of '8.6.1'" in sentence
+    assert 'from the ONNX file instead; delete it, or run' in sentence
 
 
 def test_an_engine_answers_as_the_bundle_does(build, bundle, tmp_path):

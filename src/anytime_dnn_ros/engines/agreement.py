@@ -84,6 +84,35 @@ class StageAgreement:
         )
 
 
+class AgreementCount:
+    """Counts for one stage how answers compare with true ones, frame by frame."""
+
+    def __init__(self) -> None:
+        self._counted, self._agreed, self._worst = 0, 0, 0.0
+
+    def add(
+        self, answer: NDArray[np.float32], truth: NDArray[np.float32], noise: float = 0.0
+    ) -> None:
+        """Takes one frame.
+
+        Args:
+            answer: Logits of the engine in question, float32 [classes].
+            truth: The true ones.
+            noise: What another right way of computing the truth differs by at most.
+        """
+        largest = max(float(np.abs(truth).max()), np.finfo(np.float32).tiny)
+        second, first = np.sort(truth)[-2:]
+        if first - second > max(noise, FLOAT_NOISE * largest):
+            self._counted += 1
+            self._agreed += int(answer.argmax() == truth.argmax())
+        error = float(np.abs(answer - truth).max()) / largest
+        self._worst = max(self._worst, error if np.isfinite(error) else np.inf)
+
+    def of(self, name: str, precision: str) -> StageAgreement:
+        """What was counted, of a stage in a precision."""
+        return StageAgreement(name, precision, self._counted, self._agreed, self._worst)
+
+
 def compare_engines(
     candidate: Engine,
     *,
@@ -103,24 +132,19 @@ def compare_engines(
         manifest: The bundle's.
         precisions: Of the candidate's stages.
     """
-    count = candidate.num_stages
-    counted, agreed, worst = [0] * count, [0] * count, [0.0] * count
+    counts = [AgreementCount() for _ in range(candidate.num_stages)]
     for frame in frames:
         _fit(frame, (plain, serving, candidate), manifest)
-        for stage in range(count):
+        for stage, count in enumerate(counts):
             answer, truth, other = (
                 engine.run_stage(stage, engine.new_token())
                 for engine in (candidate, plain, serving)
             )
-            largest = max(float(np.abs(truth).max()), np.finfo(np.float32).tiny)
-            second, first = np.sort(truth)[-2:]
-            if first - second > max(np.abs(other - truth).max(), FLOAT_NOISE * largest):
-                counted[stage] += 1
-                agreed[stage] += int(answer.argmax() == truth.argmax())
-            error = float(np.abs(answer - truth).max()) / largest
-            worst[stage] = max(worst[stage], error if np.isfinite(error) else np.inf)
-    names = [stage.name for stage in manifest.stages]
-    return tuple(map(StageAgreement, names, precisions, counted, agreed, worst))
+            count.add(answer, truth, noise=float(np.abs(other - truth).max()))
+    return tuple(
+        count.of(stage.name, precision)
+        for count, stage, precision in zip(counts, manifest.stages, precisions, strict=True)
+    )
 
 
 def refuse_disagreement(stages: Sequence[StageAgreement], library: str, source: str) -> None:

@@ -123,8 +123,17 @@ def store_engine(engine: bytes, key: Mapping[str, Any], folder: Path, *, say: Sa
     return True
 
 
-def read_engine(file: Path, key: Mapping[str, Any], *, say: Say) -> bytes | None:
-    """The engine in a file; None where there is none, or none that can be believed."""
+def read_engine(
+    file: Path, key: Mapping[str, Any], *, say: Say, instead: str = 'it is built anew'
+) -> bytes | None:
+    """The engine in a file; None where there is none, or none that can be believed.
+
+    Args:
+        file: From `engine_file`.
+        key: What it must be of.
+        say: Takes why it cannot be believed.
+        instead: What then happens, for that sentence.
+    """
     try:
         header, engine = read_engine_file(file)
         kept = header['key']
@@ -135,7 +144,7 @@ def read_engine(file: Path, key: Mapping[str, Any], *, say: Say) -> bytes | None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        say(f'the engine in {file} cannot be used ({error}); it is built anew')
+        say(f'the engine in {file} cannot be used ({error}); {instead}')
         return None
     return engine
 

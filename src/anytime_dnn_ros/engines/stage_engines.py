@@ -25,6 +25,10 @@ from anytime_dnn_ros.ladder.bundle import Bundle
 from anytime_dnn_ros.ladder.manifest import StageSpec
 
 TORCH2TRT = 'torch2trt'
+NOT_TORCH2TRT = (
+    'torch2trt made it, so that it is built from the ONNX file instead; delete it, or run '
+    '`anytime-dnn export ... --builder torch2trt` again'
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def stage_engine(
     if folder is not None and dla_core is None:
         wanted = stage_precision('auto', stage.precision) if precision == 'auto' else precision
         key = torch2trt_key(stage, library, device, wanted)
-        made = read_engine(engine_file(key, folder), key, say=say)
+        made = read_engine(engine_file(key, folder), key, say=say, instead=NOT_TORCH2TRT)
         if made is not None:
             return StageEngine(made, BuildOptions(cast('Precision', wanted)), True, TORCH2TRT)
     options = BuildOptions(

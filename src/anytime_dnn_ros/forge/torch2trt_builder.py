@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anytime_dnn_ros.engines.agreement import StageAgreement
+from anytime_dnn_ros.engines.agreement import AgreementCount, StageAgreement
 from anytime_dnn_ros.engines.engine_cache import engine_file, read_engine, store_engine
 from anytime_dnn_ros.engines.stage_engines import torch2trt_key
 from anytime_dnn_ros.engines.tensorrt_builder import Precision
@@ -38,9 +38,6 @@ from anytime_dnn_ros.ladder.manifest import StageSpec
 CALIBRATION_IMAGES = 128
 # Until TensorRT 10 torch2trt limits it to 32 MiB, too little for many fast kernels.
 WORKSPACE_BYTES = 2**30
-# Two libraries that sum a thousand float32 products in another order differ by this share of the
-# largest logit; where torch's best two classes are closer, neither is the right one.
-FLOAT_NOISE = 1e-4
 ONNX_WAY = (
     'leave out --builder torch2trt: TensorRT builds from the ONNX files of the bundle when a node '
     'first loads it, or with `anytime-dnn profile BUNDLE --engine tensorrt --build`'
@@ -253,14 +250,8 @@ def _agreement(
     precision: Precision,
 ) -> StageAgreement:
     """Of the stage alone, on torch's features; the whole chain is compared when it is loaded."""
-    counted, agreed, worst = 0, 0, 0.0
+    count = AgreementCount()
     for tensors in inputs:
         truth, answer = (net(*tensors)[0][0].cpu().numpy() for net in (module, built))
-        second, first = np.sort(truth)[-2:]
-        largest = max(float(np.abs(truth).max()), np.finfo(np.float32).tiny)
-        if first - second > FLOAT_NOISE * largest:
-            counted += 1
-            agreed += int(answer.argmax() == truth.argmax())
-        error = float(np.abs(answer - truth).max()) / largest
-        worst = max(worst, error if np.isfinite(error) else np.inf)
-    return StageAgreement(spec.name, precision, counted, agreed, worst)
+        count.add(answer, truth)
+    return count.of(spec.name, precision)
