@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from anytime_dnn_ros.engines.base import Engine
 from anytime_dnn_ros.engines.float16 import to_float16
 from anytime_dnn_ros.ladder.bundle import Bundle
+
+if TYPE_CHECKING:
+    from anytime_dnn_ros.engines.tensorrt import TensorRtEngine
 
 STAGES, ONE_GRAPH = 'stages', 'one graph'
 PROVIDERS = {'cuda': 'CUDAExecutionProvider', 'cpu': 'CPUExecutionProvider'}
@@ -57,15 +59,25 @@ class Contender:
 
 
 class EngineRunner:
-    """An engine of this package."""
+    """TensorRT, as this package runs it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: TensorRtEngine) -> None:
         self.engine = engine
         self.num_stages = engine.num_stages
 
     def run_stage(self, stage: int) -> NDArray[np.float32]:
         """See `Runner`."""
         return self.engine.run_stage(stage, self.engine.new_token())
+
+    def device_ms(self, rounds: int) -> list[float]:
+        """Median time of each stage on the GPU alone, milliseconds; asking takes time too."""
+        times = []
+        for _ in range(rounds):
+            for stage in range(self.num_stages):
+                self.run_stage(stage)
+                times.append(self.engine.device_ms(stage))
+        medians: list[float] = np.median(np.reshape(times, (rounds, -1)), 0).tolist()
+        return medians
 
     def close(self) -> None:
         """See `Runner`."""

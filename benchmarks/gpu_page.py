@@ -8,13 +8,13 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from anytime_dnn_ros.engines.agreement import LEAST_TOP1
 from anytime_dnn_ros.evaluate.page import html_table, inline_svg, page_of
 from anytime_dnn_ros.evaluate.plots import STYLE
 
 DONE, LEFT_OUT, FAILED = 'done', 'left out', 'FAILED'
 PERCENT = 100
 MOST_OVERHEAD = 0.05
-LEAST_TOP1 = {'fp32': 0.99, 'fp16': 0.99, 'int8': 0.98}
 # torch2trt on a Jetson AGX, mobilenet_v2, 224 px: 14.4 ms in PyTorch, then 1.53 and 1.30 ms.
 LEAST_SPEEDUP = {'fp16': 9.4, 'int8': 11.1}
 # A bar is named in the plot if it is this share of the longest.
@@ -155,7 +155,16 @@ def gpu_page(document: dict[str, Any]) -> str:
 
 
 NOTHING = '<p>Nothing: see the parts above.</p>'
-LATENCY_HEAD = ('library', 'form', 'precision', 'ms', 'p99 ms', 'each stage, ms', 'why not')
+LATENCY_HEAD = (
+    'library',
+    'form',
+    'precision',
+    'ms',
+    'p99 ms',
+    'each stage, ms',
+    'of it on the GPU, ms',
+    'why not',
+)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -165,9 +174,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _latency_row(row: dict[str, Any]) -> tuple[str, ...]:
     who = (row['library'], row['form'], row['precision'])
     if 'whole_ms' not in row:
-        return (*who, '-', '-', '-', row.get('left_out') or row['failed'])
-    each = ' '.join(f'{ms:.3f}' for ms in row['stage_ms'])
-    return (*who, f'{row["whole_ms"]:.3f}', f'{row["whole_p99_ms"]:.3f}', each, '')
+        return (*who, '-', '-', '-', '-', row.get('left_out') or row['failed'])
+    each, device = (
+        ' '.join(f'{ms:.3f}' for ms in row.get(name, ())) or '-'
+        for name in ('stage_ms', 'device_ms')
+    )
+    return (*who, f'{row["whole_ms"]:.3f}', f'{row["whole_p99_ms"]:.3f}', each, device, '')
 
 
 def _build_row(part: dict[str, Any]) -> tuple[str, ...]:

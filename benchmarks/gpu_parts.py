@@ -292,7 +292,7 @@ def latency(ladder: Ladder, setting: Setting) -> dict[str, Any]:
         if not running:
             raise LeftOutError('nothing here can run it')
         times = timed_rounds([runner for _, runner in running], setting.rounds)
-        for (row, _), ms in zip(running, times, strict=True):
+        for (row, runner), ms in zip(running, times, strict=True):
             whole = ms.sum(1)
             row |= {
                 'rounds': len(ms),
@@ -300,6 +300,8 @@ def latency(ladder: Ladder, setting: Setting) -> dict[str, Any]:
                 'whole_ms': float(np.median(whole)),
                 'whole_p99_ms': float(np.percentile(whole, 99)),
             }
+            if isinstance(runner, EngineRunner):
+                row['device_ms'] = runner.device_ms(setting.rounds)
     return {'rows': rows, 'overhead': overheads(rows)}
 
 

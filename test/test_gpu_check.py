@@ -173,6 +173,11 @@ def test_with_a_gpu_everything_runs_on_it(run, fake):
         'stages',
         'one graph',
     }
+    assert [len(r['device_ms']) for r in rows if 'device_ms' in r] == [
+        len(r['stage_ms']) for r in rows if r['library'] == 'TensorRT'
+    ]
+    assert all(ms > 0 for r in rows for ms in r.get('device_ms', ()))
+    assert 'of it on the GPU, ms' in page
     assert 'CUDAExecutionProvider' in next(
         r['left_out'] for r in rows if r['library'] == 'ONNX Runtime CUDA'
     )
