@@ -132,7 +132,7 @@ def test_build_only_without_a_place_to_keep_them_is_refused(bundle, values, mach
 def test_build_only_that_keeps_nothing_is_an_error(bundle, values, machine, tmp_path):
     (tmp_path / 'c').write_text('a file')
     for engine in ('tensorrt', 'auto'):
-        with pytest.raises(EngineError, match='is not kept in .*make room'):
+        with pytest.raises(EngineError, match=r'is not kept in .*make room'):
             build_node_engines(bundle, {**values, 'engine': engine}, warn=print, progress=print)
 
 
