@@ -118,14 +118,20 @@ def forged_ladder(name: str, size: int, setting: Setting) -> Ladder:
         parity_pixels=frames,
         provenance={'command': 'gpu_check', 'data': 'none', 'licence': 'not to be shipped'},
     )
-    int8 = _quantised(bundle, frames, setting.folder)
+    int8 = quantised_ladder(bundle, frames, setting.folder)
     bundles = {FLOAT: bundle, INT8: int8}
     wholes = {kind: one_stage_bundle(one, setting.folder) for kind, one in bundles.items()}
     return Ladder(name, bundles, wholes, net, normalisation)
 
 
-def _quantised(bundle: Bundle, frames: NDArray[np.uint8], folder: Path) -> Bundle:
-    """Each stage quantised on what the stages before it give of the frames."""
+def quantised_ladder(bundle: Bundle, frames: NDArray[np.uint8], folder: Path) -> Bundle:
+    """Each stage quantised on what the stages before it give of the frames.
+
+    Args:
+        bundle: Of float stages.
+        frames: uint8 [N, H, W, 3].
+        folder: Where to write.
+    """
     from anytime_dnn_ros.forge.quantize import quantize  # noqa: PLC0415
 
     known: list[dict[str, NDArray[Any]]] = [{} for _ in frames]
