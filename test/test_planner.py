@@ -191,6 +191,15 @@ def test_misses_of_the_first_stage_leave_less_to_the_others():
     assert made.lead_s() == before_s
 
 
+def test_a_stricter_target_does_not_make_the_timer_fire_at_once():
+    made = planner(Goals(miss_rate_target=0.5))
+    for _ in range(100):
+        made.observe_frame(missed=True, expected_accuracy=nan)
+    made.goals = Goals(miss_rate_target=0.01)
+    assert made.plan(at(1, 0.05)) is StopReason.NONE
+    assert made.lead_s() < 0.05
+
+
 def test_at_first_the_timer_is_as_late_as_it_was_at_rest_and_publishing_comes_on_top():
     made = Planner(REFERENCE, MACS, timer_late_s=[0.0002] * 20)
     for _ in range(20):

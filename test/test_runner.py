@@ -336,6 +336,16 @@ def test_an_engine_error_in_a_later_stage_leaves_the_answer_before_as_final(bund
     assert runner.counters.answered == 1
 
 
+def test_an_answer_that_an_engine_error_ends_says_nothing_of_the_timer(bundle, start):
+    runner, sink, engine = start(bundle)
+    engine.failing_stage = 2
+    seen = []
+    runner.planner.observe_publish = lambda took_s, *, by_timer: seen.append(by_timer)
+    submit(runner)
+    sink.wait_for_frames(1)
+    assert seen == [False, False]
+
+
 def test_without_intermediate_answers_only_finals_go_out(bundle, start):
     runner, sink, _ = start(bundle, publish_intermediate=False)
     submit(runner)
@@ -527,6 +537,30 @@ def test_a_stale_frame_gets_the_last_answer_and_is_counted_as_dropped(bundle, st
     assert label(last.answer) == 'green'
     assert runner.counters.dropped == {'stale': 1}
     assert runner.counters.answered == 1
+
+
+def test_a_stale_frame_that_the_timer_has_answered_already_is_not_answered_twice(
+    bundle, start, monkeypatch
+):
+    runner, sink, _ = start(bundle)
+    submit(runner, 'green')
+    sink.wait_for_frames(1)
+    begin = runner._begin
+
+    def begin_late(flight):
+        # The instant of the frame before has come.
+        with runner._flight_changed:
+            runner._flight_changed.notify_all()
+        sink.wait_for(lambda: sink.predictions[-1].frame is flight.frame)
+        return begin(flight)
+
+    monkeypatch.setattr(runner, '_begin', begin_late)
+    frame = submit(runner, age_s=5.0, budget_s=1.0)
+    sink.wait_for_frames(2)
+    mine = [p for p in sink.predictions if p.frame is frame]
+    assert [(p.answer.stage, p.stop_reason) for p in mine] == [(0, StopReason.FORECAST)]
+    assert runner.counters.dropped_total == 0
+    assert runner.counters.answered == 2
 
 
 def test_a_shorter_deadline_holds_for_the_frame_in_flight(slow_bundle, start):

@@ -248,7 +248,7 @@ class Planner:
         is later than its lead: the surer the path, the less the timer needs.
         """
         # Misses that the first stage alone is to blame for leave less to the others.
-        target = self.goals.miss_rate_target - self._overdrawn
+        target = max(0.0, self.goals.miss_rate_target - self._overdrawn)
         lead_s = self._timer_bound(MOST_LATE)
         for _ in range(LEAD_STEPS):
             unfinished = self.times.chance_beyond(first, last, time_left_s - lead_s)

@@ -366,6 +366,9 @@ class Runner:
                 self._arm(flight, now_s)
             return True
         with self._flight_changed:
+            # The timer may have been quicker: then the frame has its forecast.
+            if flight.finished:
+                return True
             flight.finished = True
             flight.judgement = self._forecast(frame)
             self._publish(flight, StopReason.STALE)
@@ -491,7 +494,8 @@ class Runner:
                 self._finish(flight, reason)
                 # An instant that was past when it was set is no lateness of the timer.
                 flight.cut_to_result_s = flight.finished_s - max(instant_s, flight.armed_s)
-                self._policy.observe_publish(flight.cut_to_result_s, by_timer=True)
+                if reason is not StopReason.CANCELLED:
+                    self._policy.observe_publish(flight.cut_to_result_s, by_timer=True)
         except Exception:  # noqa: BLE001 - timer, worker and stop must outlive any one frame
             self.drop('internal_error', traceback.format_exc())
         finally:
