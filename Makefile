@@ -74,11 +74,15 @@ bench: setup  ## measure what the README promises, into build/bench/overhead.jso
 	@mkdir -p build/bench
 	$(BIN)/python benchmarks/overhead.py --json build/bench/overhead.json
 
-# A Python that sees the TensorRT of JetPack, say: make gpu-check GPU_PYTHON=venv/bin/python
+# On a Jetson, the robot's venv (docs/robot.md) and its TensorRT of JetPack:
+#   make gpu-check GPU_PYTHON=~/anytime_venv/bin/python
 GPU_PYTHON ?= $(BIN)/python
 GPU_CHECK ?=
 
 gpu-check: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)  ## TensorRT on the GPU here: builds, agreement, latency, deadlines, into build/gpu-check
+	@$(GPU_PYTHON) -c 'import matplotlib, rich' 2>/dev/null || { \
+	  echo 'gpu-check: $(GPU_PYTHON) has not what draws the page: $(GPU_PYTHON) -m pip install matplotlib rich' >&2; \
+	  exit 1; }
 	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu_check.py $(GPU_CHECK)
 
 clean:  ## remove everything that make made
