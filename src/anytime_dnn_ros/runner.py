@@ -359,15 +359,13 @@ class Runner:
         waited_s = now_s - frame.received_s
         age_s = frame.age_at_receipt_s + waited_s
         # The age is NaN where the stamp says nothing; the wait is always known.
-        if not (age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s):
-            with self._flight_changed:
+        is_old = age_s > self.max_frame_age_s or waited_s > self.max_frame_age_s
+        with self._flight_changed:
+            # The timer may have been quicker: then the frame has its forecast already.
+            if flight.finished or not is_old:
                 left_s = flight.due_s - now_s
                 self._policy.plan(Situation(0, self._path.num_stages, left_s, None))
                 self._arm(flight, now_s)
-            return True
-        with self._flight_changed:
-            # The timer may have been quicker: then the frame has its forecast.
-            if flight.finished:
                 return True
             flight.finished = True
             flight.judgement = self._forecast(frame)
