@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anytime_dnn_ros.engines.agreement import AgreementCount, StageAgreement
-from anytime_dnn_ros.engines.engine_cache import engine_file, read_engine, store_engine
+from anytime_dnn_ros.engines.engine_cache import store_engine
 from anytime_dnn_ros.engines.stage_engines import torch2trt_key
 from anytime_dnn_ros.engines.tensorrt_builder import Precision
 from anytime_dnn_ros.engines.tensorrt_library import Device, TensorRT, find_device, find_tensorrt
@@ -148,8 +148,7 @@ def build_stages(
         ]
         plan, agreement = _build(found, module.eval().cuda(), spec, inputs, precision)
         key = torch2trt_key(spec, found.library, found.device, precision)
-        store_engine(plan, key, folder, say=say)
-        if read_engine(engine_file(key, folder), key, say=say) != plan:
+        if not store_engine(plan, key, folder, say=say):
             raise EngineError(
                 f'the engine of stage {spec.name!r} is built, but not kept in {folder}; make the '
                 'folder writable or make room, or name another with --cache-dir'
