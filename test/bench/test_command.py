@@ -124,6 +124,7 @@ def test_recording_leaves_one_file_per_load_that_can_be_replayed(bundle, data, t
         (('--ros', '--policies', 'all'), 'one policy'),
         (('--ros', '--policies', 'ours,alert'), 'one policy'),
         (('--bundle', 'missing'), "'missing'"),
+        (('--record', 'r.jsonl', '--loads', 'step,trace:step.csv'), 'one file'),
     ],
 )
 def test_what_cannot_be_used_is_told_before_anything_runs(words, told, monkeypatch):

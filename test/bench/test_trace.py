@@ -61,6 +61,7 @@ def test_every_line_is_plain_json(file):
         (0, lambda d: d.update(version=2), 'line 1.*version'),
         (0, lambda d: d.pop('macs'), 'line 1.*macs'),
         (0, lambda d: d.update(macs=[1.0]), 'stages'),
+        (0, lambda d: d['reference_s'][0].pop(), 'stages'),
         (1, lambda d: d.update(load={'regime': 'high'}), 'line 2.*regime'),
         (3, lambda d: d['frame'].update(stage_s=[0.1]), 'line 4.*3 stages'),
         (3, lambda d: d['frame'].update(stage_s=[0.1, -1, 0.1]), 'line 4.*stage_s'),
@@ -78,7 +79,8 @@ def test_a_spoilt_line_is_named(file, line, change, told):
 
 
 @pytest.mark.parametrize(
-    'content', [b'', b'\n', b'not json', b'\xff\xfe', b'{}', b'[]', b'{"frame": {}}']
+    'content',
+    [b'', b'\n', b'not json', b'\xff\xfe', b'{}', b'[]', b'{"frame": {}}', 100_000 * b'['],
 )
 def test_another_file_is_refused(tmp_path, content):
     file = tmp_path / 'run.jsonl'

@@ -18,7 +18,7 @@ def picture(stage, *, missed=False):
         stages_run=stage,
         stop_reason=StopReason.FORECAST if stage == 0 else StopReason.FINISHED,
         deadline_missed=missed,
-        frame=SimpleNamespace(budget_s=0.05),
+        budget_s=0.05,
         slack_s=-0.001 if missed else 0.001,
         slowdown=1.0,
     )

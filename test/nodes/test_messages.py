@@ -124,6 +124,21 @@ def test_the_profile_adds_up_expected_times_under_the_present_slowdown(tmp_path)
     assert {s.precision for s in msg.stages} == {'float32'}
 
 
+def test_a_stage_that_always_takes_more_has_a_longer_tail_too(tmp_path):
+    bundle = make_ladder(tmp_path / 'colours')
+    path = ServingPath(bundle, load_engine(bundle))
+    reference = ReferenceTimes(np.array([[0.001, 0.002, 0.003]] * 4))
+    times = StageTimes(reference)
+    for _ in range(100):
+        times.begin_frame()
+        for stage, took_s in enumerate((0.003, 0.002, 0.003)):
+            times.observe(stage, took_s, 0.01)
+    msg = profile_message('colours', path, reference, times, HEADER.stamp)
+    assert msg.stages[0].expected_time_ms > 2
+    for stage in msg.stages:
+        assert stage.time_p99_ms == pytest.approx(stage.expected_time_ms)
+
+
 def test_a_picture_goes_out_whole_even_if_it_is_a_view():
     picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)[:, ::2]
     msg = image_message(picture, HEADER)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from math import inf, nan
 from random import Random
 from time import monotonic, perf_counter, sleep
-from typing import Any
 
 from anytime_dnn_ros.bench.film import Film
 from anytime_dnn_ros.bench.load import LoadPlan, LoadWorkers
@@ -75,9 +74,6 @@ class Witness:
         self.decision_s: list[float] = []
         self.stage_s: list[float] = []
         self.judgements: list[Judgement] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._policy, name)
 
     @property
     def slowdown(self) -> float:

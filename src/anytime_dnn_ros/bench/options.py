@@ -110,10 +110,15 @@ def check_options(args: argparse.Namespace) -> None:
         )
     if args.deadlines != AUTO:
         given_deadlines(args.deadlines)
+    records = [record_file(args, name) for name in load_names(args)] if args.record else []
+    if len(set(records)) < len(records):
+        raise ConfigurationError(
+            f'--record {args.record} --loads {args.loads}: two of the loads would be recorded in '
+            'one file; give one load after the other, or rename a trace'
+        )
     if not args.replay:
         for name in load_names(args):
             load_plan(name, args.frames / args.rate_hz)
-    records = [record_file(args, name) for name in load_names(args)] if args.record else []
     for file in filter(None, (args.json, args.html, *records)):
         check_can_write(file)
 

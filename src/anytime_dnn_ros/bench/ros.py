@@ -100,6 +100,7 @@ def _parameters(args: argparse.Namespace, deadline_ms: float) -> list[str]:
         'deadline_ms': deadline_ms,
         'deadline_reference': 'receive',
         'miss_rate_target': args.miss_target,
+        'realtime_priority': args.realtime_priority,
         'top_k': 1,
     }
     words = ['--ros-args']

@@ -200,7 +200,7 @@ def _checked(line: str, kind: str, where: str) -> dict[str, Any]:
     """One line that fits the part `kind` of the schema."""
     try:
         document: dict[str, Any] = json.loads(line, parse_constant=_no_number)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordingError(f'{where} is not valid JSON ({error}); {MEND}') from error
     fault = next(iter(_validator(kind).iter_errors(document)), None)
     if fault is not None:
@@ -223,8 +223,7 @@ def _validator(kind: str) -> Any:
 
 
 def _header(doc: dict[str, Any]) -> Recording:
-    samples_s = np.array(doc['reference_s'], np.float64)
-    if samples_s.ndim != 2 or samples_s.shape[1] != len(doc['macs']):
+    if {len(row) for row in doc['reference_s']} != {len(doc['macs'])}:
         raise RecordingError(
             f'the header says {len(doc["macs"])} stages in macs, and other numbers of them in '
             f'reference_s; {MEND}'
@@ -237,7 +236,7 @@ def _header(doc: dict[str, Any]) -> Recording:
         loaded_s=tuple((begin_s, end_s) for begin_s, end_s in doc['loaded_s']),
         rate_hz=doc['rate_hz'],
         ladder=Ladder(
-            ReferenceTimes(samples_s),
+            ReferenceTimes(np.array(doc['reference_s'], np.float64)),
             tuple(doc['macs']),
             doc['can_cut'],
             doc['threads'],

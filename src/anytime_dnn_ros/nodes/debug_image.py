@@ -51,7 +51,7 @@ def draw_debug_image(summary: FrameSummary, label: str, num_stages: int) -> NDAr
     _put_right(canvas, confidence, first_line, WHITE)
     state = 'MISSED' if summary.deadline_missed else 'slack'
     times = (
-        f'{state} {1e3 * summary.slack_s:.1f} ms of {1e3 * summary.frame.budget_s:.0f} ms   '
+        f'{state} {1e3 * summary.slack_s:.1f} ms of {1e3 * summary.budget_s:.0f} ms   '
         f'{summary.stop_reason.name.lower()}   slowdown {summary.slowdown:.2f}'
     )
     cv2.putText(canvas, times, (MARGIN, second_line), FONT, 0.45, color, 1, cv2.LINE_AA)

@@ -84,6 +84,7 @@ def profile_message(
     cumulative_ms = 0.0
     for index, stage in enumerate(path.bundle.manifest.stages):
         expected_ms = 1e3 * times.expected_s(index, index)
+        reference_ms = 1e3 * float(reference.median_s[index])
         cumulative_ms += expected_ms
         message.stages.append(
             StageProfile(
@@ -91,8 +92,8 @@ def profile_message(
                 precision=stage.precision,
                 macs=float(stage.macs),
                 expected_time_ms=expected_ms,
-                reference_time_ms=1e3 * float(reference.median_s[index]),
-                time_p99_ms=1e3 * float(reference.p99_s[index]) * times.slowdown,
+                reference_time_ms=reference_ms,
+                time_p99_ms=1e3 * float(reference.p99_s[index]) * expected_ms / reference_ms,
                 cumulative_time_ms=cumulative_ms,
                 expected_accuracy=path.expected_accuracy(index + 1),
             )
