@@ -68,6 +68,16 @@ def test_one_absurd_case_counts_a_little_only():
     assert bound.share_within(MOST_PER_CASE**2) == 1
 
 
+def test_cases_that_took_no_time_are_not_all_that_it_ever_sees():
+    bound = AdaptiveBound([1.0])
+    for _ in range(WINDOW):
+        bound.observe(0.0, 0.01)
+    assert bound.bound(0.01) == 0
+    for _ in range(5000):
+        bound.observe(2.0, 0.01)
+    assert bound.bound(0.01) == 2
+
+
 @pytest.mark.parametrize('draw', ['lognormal', 'pareto', 'step'])
 @pytest.mark.parametrize('target', [0.01, 0.05])
 def test_in_the_long_run_it_is_exceeded_as_often_as_wanted(draw, target):

@@ -47,6 +47,16 @@ ANYTIME_PARAMETERS = (
         when='activate',
     ),
     Parameter(
+        'workspace_mib',
+        0,
+        'GPU memory that an algorithm of TensorRT may use while it builds and runs; 0: all there '
+        'is.',
+        unit='MiB',
+        minimum=0,
+        maximum=1_048_576,
+        when='activate',
+    ),
+    Parameter(
         'agreement_frames',
         '',
         'Folder of photos on which a new TensorRT engine must agree with ONNX Runtime before it '
@@ -158,7 +168,7 @@ ANYTIME_PARAMETERS = (
     Parameter(
         'confidence_target',
         0.0,
-        'Stop refining once an answer is this confident; 0 always uses the whole budget.',
+        'Stop refining once an answer is this confident; 0: confidence stops nothing.',
         minimum=0.0,
         maximum=1.0,
     ),
@@ -182,8 +192,8 @@ ANYTIME_PARAMETERS = (
         'compute_price',
         0.0,
         'Expected accuracy that the compute of the whole ladder has to bring: stages that bring '
-        'less than their share of it are not run. 0: compute costs nothing. Needs a bundle that '
-        'declares its accuracy, and is not used where accuracy_target is set.',
+        'less than their share of it are not run. 0: all that bring anything are run. Needs a bundle '
+        'that declares its accuracy, and is not used where accuracy_target is set.',
         minimum=0.0,
         maximum=1.0,
     ),
@@ -192,8 +202,8 @@ ANYTIME_PARAMETERS = (
         0.0,
         'Least compute for a given quality: the node finds the compute_price at which the mean '
         'declared accuracy of the final answers is this, in some hundred frames; if the deadline '
-        'leaves less, all of it is used. 0 always uses the whole budget. Needs a bundle that '
-        'declares its accuracy.',
+        'leaves less, all of it is used. 0: compute_price holds. Needs a bundle that declares '
+        'its accuracy.',
         minimum=0.0,
         maximum=1.0,
     ),

@@ -83,7 +83,8 @@ class AdaptiveBound:
         bound = self.bound(target)
         self._below_target += ADAPTATION * ((value > bound) - target)
         self._below_target = max(0.0, self._below_target)
-        value = min(value, MOST_PER_CASE * bound)
+        # Of nothing there is no multiple: where all took no time, the first that does is news.
+        value = min(value, MOST_PER_CASE * bound) if bound else value
         if len(self._recent) == WINDOW:
             self._forget_oldest()
         self._recent.append(value)

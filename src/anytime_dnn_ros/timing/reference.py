@@ -38,11 +38,6 @@ class ReferenceTimes:
         """99th percentile per stage, seconds, float64 [stages]."""
         return np.asarray(np.percentile(self.samples_s, 99, axis=0), np.float64)
 
-    @property
-    def ratios(self) -> NDArray[np.float64]:
-        """Each sample over its stage's median, float64 [runs * stages]: the machine's noise."""
-        return np.asarray((self.samples_s / self.median_s).ravel(), np.float64)
-
 
 def measure_reference_times(
     run_stage: Callable[[int], object],
