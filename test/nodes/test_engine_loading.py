@@ -91,6 +91,7 @@ def test_the_factory_gets_what_the_parameters_say(bundle, values, tmp_path, monk
         'threads': 3,
         'precision': 'int8',
         'dla_core': 1,
+        'workspace_mib': 64,
         'agreement_frames': str(tmp_path),
         'on_engine_error': 'report',
     }
@@ -99,9 +100,11 @@ def test_the_factory_gets_what_the_parameters_say(bundle, values, tmp_path, monk
     assert given['on_engine_error'] == 'report'
     options = given['tensorrt']
     assert (options.precision, options.dla_core) == ('int8', 1)
+    assert options.workspace_bytes == 64 * 1024 * 1024
     assert (options.frames, options.folder) == (tmp_path, tmp_path / 'c')
     load_node_engine(bundle, values, warn=print, progress=print)
     assert (given['tensorrt'].dla_core, given['tensorrt'].frames) == (None, None)
+    assert given['tensorrt'].workspace_bytes is None
 
 
 def test_a_build_is_told_now_and_then_in_percent(bundle, values, machine, monkeypatch):

@@ -91,9 +91,7 @@ def load_tensorrt(
             )
         if progress is not None:
             progress((index + 1) / parts)
-    engine = TensorRtEngine(
-        bundle, engines, library, device, cuda_graphs=options.cuda_graphs, runtime=runtime
-    )
+    engine = TensorRtEngine(bundle, engines, library, device, runtime=runtime)
     try:
         _check_agreement(bundle, engine, engines, options, say)
     except BaseException:

@@ -20,7 +20,6 @@ class TensorRtOptions:
         frames: Folder of photos to compare engines on; None for synthetic frames.
         workspace_bytes: GPU memory that a layer's algorithm may use; None = no limit.
         dla_core: Jetson's accelerator for what it can run; None = GPU alone.
-        cuda_graphs: Whether stages are captured as CUDA graphs.
     """
 
     precision: str = 'auto'
@@ -29,4 +28,3 @@ class TensorRtOptions:
     frames: Path | None = None
     workspace_bytes: int | None = None
     dla_core: int | None = None
-    cuda_graphs: bool = True

@@ -16,6 +16,7 @@ from anytime_dnn_ros.timing.profile_cache import cache_folder
 
 # What `dla_core` says for "the GPU alone".
 NO_DLA = -1
+MIB = 1024 * 1024
 # A build is told of this often; one that is over sooner, from the cache, is not told of at all.
 BUILD_TOLD_S = 1.0
 
@@ -51,6 +52,7 @@ def load_node_engine(
             folder=cache_folder(values['cache_dir'], warn),
             must_keep=must_keep,
             frames=_folder(values['agreement_frames']),
+            workspace_bytes=values['workspace_mib'] * MIB or None,
             dla_core=None if values['dla_core'] == NO_DLA else values['dla_core'],
         ),
         on_engine_error=values['on_engine_error'],
