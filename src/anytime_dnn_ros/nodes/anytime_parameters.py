@@ -192,8 +192,8 @@ ANYTIME_PARAMETERS = (
         'compute_price',
         0.0,
         'Expected accuracy that the compute of the whole ladder has to bring: stages that bring '
-        'less than their share of it are not run. 0: all that bring anything are run. Needs a bundle '
-        'that declares its accuracy, and is not used where accuracy_target is set.',
+        'less than their share of it are not run. 0: all that bring anything are run. Needs a '
+        'bundle that declares its accuracy, and is not used where accuracy_target is set.',
         minimum=0.0,
         maximum=1.0,
     ),
