@@ -118,18 +118,6 @@ def test_a_bound_under_which_nothing_is_tried_any_more_comes_back():
     assert bound.share_within(1.5) == 0.5
 
 
-def test_cases_that_are_forgotten_no_longer_count():
-    bound = AdaptiveBound([1.0])
-    for _ in range(ENOUGH):
-        bound.observe(0.1, 0.01)
-    for _ in range(LIFETIME):
-        bound.pass_frame(0.01)
-    bound.observe(0.2, 0.01)
-    assert bound.cases == ENOUGH + 1
-    bound.pass_frame(0.01)
-    assert bound.cases == 1
-
-
 def test_a_guess_gives_way_to_what_was_seen():
     bound = AdaptiveBound([1.0])
     for case in range(ENOUGH):

@@ -48,8 +48,8 @@ class AdaptiveBound:
 
     @property
     def cases(self) -> int:
-        """Cases that it looks at, what stands in not counted."""
-        return min(self._cases, len(self._recent))
+        """Cases observed since it last had only what stands in."""
+        return self._cases
 
     def bound(self, target: float) -> float:
         """The value that the next case exceeds in a share `target` of cases.
