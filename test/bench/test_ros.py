@@ -1,5 +1,6 @@
 """The bench through real DDS, and what it says where that cannot be."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import psutil
 import pytest
 
 from anytime_dnn_ros import cli
+from anytime_dnn_ros.bench.options import add_arguments
 from evaluate.colour_images import write_images
 from ladders import make_ladder
 
@@ -39,3 +41,19 @@ def test_without_rclpy_the_mend_is_told(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     assert cli.main(['bench', '--ros', '--deadlines', '20']) == 1
     assert 'setup.bash' in capsys.readouterr().err
+
+
+def test_the_node_is_told_what_the_other_passes_have():
+    ros = pytest.importorskip('anytime_dnn_ros.bench.ros')
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = '--threads 2 --realtime-priority 0 --miss-target 0.05 --engine onnxruntime'
+    told = ros._parameters(parser.parse_args(words.split()), 20.0)
+    for parameter in (
+        'threads:=2',
+        'realtime_priority:=0',
+        'miss_rate_target:=0.05',
+        'engine:=onnxruntime',
+        'deadline_ms:=20.0',
+    ):
+        assert parameter in told
