@@ -11,11 +11,11 @@ SLOW = [frame(i, stage_s=(0.020, 0.050, 0.050)) for i in range(300)]
 
 
 def test_three_deadlines_from_rest_and_load():
-    all_at_rest, middle, first_under_load = auto_deadlines(FAST, SLOW, 0.01)
-    # Fit 0.98 ms, publishing 0.12 ms, 30 % to spare, rounded up to tenths.
-    assert all_at_rest.ms == pytest.approx(5.7)
-    assert first_under_load.ms == pytest.approx(27.5)
-    assert middle.ms == pytest.approx((5.65 + 27.43) / 2, abs=0.1)
+    all_at_rest, middle, first_under_load = auto_deadlines(FAST, SLOW)
+    # Fit 0.98 ms, publishing 0.12 ms, 50 % to spare, rounded up to tenths.
+    assert all_at_rest.ms == pytest.approx(6.6)
+    assert first_under_load.ms == pytest.approx(31.7)
+    assert middle.ms == pytest.approx((6.5 + 31.65) / 2, abs=0.1)
     assert 'all stages' in all_at_rest.why
     assert 'first stage' in first_under_load.why
 
@@ -23,12 +23,12 @@ def test_three_deadlines_from_rest_and_load():
 def test_a_stray_frame_does_not_set_the_deadline():
     stray = frame(301, stage_s=(9.0, 9.0, 9.0))
     loaded = [*SLOW, *SLOW]
-    assert auto_deadlines(FAST, [*loaded, stray], 0.01) == auto_deadlines(FAST, loaded, 0.01)
+    assert auto_deadlines(FAST, [*loaded, stray]) == auto_deadlines(FAST, loaded)
 
 
 def test_no_deadline_is_below_a_millisecond_and_none_stands_twice():
     tiny = [frame(i, stage_s=(1e-6,) * 3) for i in range(10)]
-    deadlines = auto_deadlines(tiny, tiny, 0.01)
+    deadlines = auto_deadlines(tiny, tiny)
     assert [d.ms for d in deadlines] == sorted({d.ms for d in deadlines})
     assert deadlines[0].ms >= 1.0
 

@@ -248,7 +248,7 @@ def _deadlines(bench: Bench, args: argparse.Namespace, progress: Progress) -> tu
     loaded = replace(step, at_s=(0.0,), commands=step.commands[1:], loads=(True,))
     loaded_frames = record_pass(bench, loaded, count=LOADED_FRAMES).frames
     progress('deadlines', 2, 2)
-    return auto_deadlines(rest.frames, loaded_frames, args.miss_target)
+    return auto_deadlines(rest.frames, loaded_frames)
 
 
 def _recorded(
@@ -274,7 +274,7 @@ def _replayed(
     recordings: Sequence[Recording], args: argparse.Namespace, goals: Goals, progress: Progress
 ) -> Result:
     deadlines = (
-        auto_deadlines(*frames_by_load(recordings), args.miss_target)
+        auto_deadlines(*frames_by_load(recordings))
         if args.deadlines == AUTO
         else given_deadlines(args.deadlines)
     )

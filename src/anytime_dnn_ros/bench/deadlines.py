@@ -10,9 +10,9 @@ from anytime_dnn_ros.bench.trace import FrameTrace, Recording
 from anytime_dnn_ros.errors import ConfigurationError
 
 LEAST_MS, MOST_MS = 1.0, 60_000.0
-# What a machine may be slower in one minute than in the one before: on the very edge a policy's
-# figures are those of the minute.
-HEADROOM = 1.3
+# The order statistic that a short measurement knows, and what a machine may be slower in one
+# minute than in another: on the very edge a policy's figures are those of the minute.
+KNOWN_SHARE, HEADROOM = 0.95, 1.5
 # Deadlines are whole tenths of a millisecond.
 STEPS_PER_S, STEPS_PER_MS = 10_000, 10
 
@@ -47,26 +47,24 @@ def given_deadlines(text: str) -> tuple[Deadline, ...]:
 
 
 def auto_deadlines(
-    rest: Sequence[FrameTrace], loaded: Sequence[FrameTrace], miss_target: float
+    rest: Sequence[FrameTrace], loaded: Sequence[FrameTrace]
 ) -> tuple[Deadline, ...]:
     """Three deadlines: what the first stage can always keep, what all can at rest, the middle.
 
     Args:
         rest: Frames that ran without load.
         loaded: Frames that ran under load.
-        miss_target: Accepted share of frames that miss their deadline, 0..1.
 
     Returns:
         Rising; fewer than three where two are the same.
     """
-    # Half of the accepted misses are left for what the policy gets wrong.
     # A core that was asleep may take longer than one that others keep awake.
     first_s = HEADROOM * max(
-        _met_by([f.fit_s + f.stage_s[0] + f.publish_s for f in frames], miss_target / 2)
+        _met_by([f.fit_s + f.stage_s[0] + f.publish_s for f in frames])
         for frames in (rest, loaded)
     )
     all_s = HEADROOM * _met_by(
-        [f.fit_s + sum(f.stage_s) + f.publish_s * len(f.stage_s) for f in rest], miss_target / 2
+        [f.fit_s + sum(f.stage_s) + f.publish_s * len(f.stage_s) for f in rest]
     )
     first_ms, all_ms = _rounded_ms(first_s), _rounded_ms(all_s)
     middle_ms = _rounded_ms((first_s + all_s) / 2)
@@ -92,9 +90,9 @@ def frames_by_load(
     return rest or loaded, loaded or rest
 
 
-def _met_by(times_s: Sequence[float], miss_share: float) -> float:
-    """The order statistic that a share `miss_share` of cases exceeds."""
-    rank = ceil((len(times_s) + 1) * (1 - miss_share))
+def _met_by(times_s: Sequence[float]) -> float:
+    """The order statistic that a share `KNOWN_SHARE` of cases does not exceed."""
+    rank = ceil((len(times_s) + 1) * KNOWN_SHARE)
     return sorted(times_s)[min(rank, len(times_s)) - 1]
 
 
