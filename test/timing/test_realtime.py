@@ -41,7 +41,8 @@ def test_only_the_thread_that_asks_has_it():
         pytest.skip(refusal)
     assert (own, inherited) == (os.SCHED_FIFO, os.SCHED_OTHER)
     assert left & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    # The flag alone may be there, of a bench that ran in this process before.
+    assert os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
 
 
 # A process of its own: there is no way back to root.
