@@ -24,7 +24,6 @@ def judged(stage, *, named=0):
         newest_confidence=ACCURACIES[stage],
         expected_accuracy=ACCURACIES[stage],
         expected_later=ACCURACIES[stage + 1 :],
-        label_set_hit=True,
     )
 
 

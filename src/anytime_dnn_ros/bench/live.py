@@ -360,7 +360,6 @@ def _trace(
             newest_confidence=j.newest.confidence,
             expected_accuracy=j.expected_accuracy,
             expected_later=tuple(j.expected_later),
-            label_set_hit=label in j.label_set if j.label_set else None,
         )
         for j in policy.judgements
     )

@@ -46,7 +46,6 @@ class Judged:
         newest_confidence: Of that one, 0..1.
         expected_accuracy: Declared for the answer, 0..1; NaN if none may be.
         expected_later: Likewise after each later stage.
-        label_set_hit: Whether the label set held the true class; None without label sets.
     """
 
     named: int
@@ -55,7 +54,6 @@ class Judged:
     newest_confidence: float
     expected_accuracy: float
     expected_later: tuple[float, ...]
-    label_set_hit: bool | None = None
 
 
 @dataclass(frozen=True)
