@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +18,7 @@ from anytime_dnn_ros.monitor.monitor import Monitor, find_probes
 from anytime_dnn_ros.monitor.regime import LoadJudge, Thresholds
 from anytime_dnn_ros.timing.load import LoadSignal, OwnShare
 from anytime_dnn_ros.timing.realtime import take_realtime_priority, take_timer_priority
+from anytime_dnn_ros.timing.reference import core_seconds, load_percent
 
 MONITOR_PERIOD_S = 0.1
 # Other processes that take more than this of all cores make a run another run.
@@ -187,14 +189,9 @@ class EnergyMeter:
 
 def load_by_others_percent(look_s: float = REST_LOOK_S) -> float:
     """Load of all cores while we wait and our workers are quiet, 0..100."""
-    before, begun = psutil.cpu_times(), time.process_time()
+    before, begun = core_seconds(), time.process_time()
     time.sleep(look_s)
-    after, own_s = psutil.cpu_times(), time.process_time() - begun
-    total_s = sum(after) - sum(before)
-    idle_s = after.idle + getattr(after, 'iowait', 0.0)
-    idle_s -= before.idle + getattr(before, 'iowait', 0.0)
-    if total_s <= 0:
-        return 0.0
-    own_share = own_s / (look_s * (os.cpu_count() or 1))
-    percent = 100 * (1 - idle_s / total_s - own_share)
-    return float(min(100.0, max(0.0, percent)))
+    percent = load_percent(before, core_seconds())
+    own_percent = 100 * (time.process_time() - begun) / (look_s * (os.cpu_count() or 1))
+    # Not told, or no tick between: nothing that a run could be warned of.
+    return 0.0 if isnan(percent) else max(0.0, percent - own_percent)

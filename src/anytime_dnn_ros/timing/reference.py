@@ -57,7 +57,7 @@ def measure_reference_times(
         budget_s: No new round is begun after this many seconds; two rounds always run.
     """
     samples: list[list[float]] = []
-    cores_before = _core_seconds()
+    cores_before = core_seconds()
     begun = perf_counter()
     while len(samples) < runs and (len(samples) < 2 or perf_counter() - begun < budget_s):
         begin()
@@ -69,10 +69,10 @@ def measure_reference_times(
         samples.append(row)
     if perf_counter() - begun < LEAST_LOAD_S:
         return ReferenceTimes(np.array(samples))
-    return ReferenceTimes(np.array(samples), _load_percent(cores_before, _core_seconds()))
+    return ReferenceTimes(np.array(samples), load_percent(cores_before, core_seconds()))
 
 
-def _core_seconds() -> tuple[float, float]:
+def core_seconds() -> tuple[float, float]:
     """Seconds of all cores since the start of the machine, in all and idle; NaN = not told."""
     # Not psutil.cpu_percent(), which looks back to its last call, and that may be the monitor's.
     try:
@@ -84,7 +84,7 @@ def _core_seconds() -> tuple[float, float]:
     return sum(times) - guests_s, times.idle + getattr(times, 'iowait', 0.0)
 
 
-def _load_percent(before: tuple[float, float], after: tuple[float, float]) -> float:
+def load_percent(before: tuple[float, float], after: tuple[float, float]) -> float:
     """Load between two looks, 0..100; NaN where one failed or no tick lies between."""
     total_s, idle_s = after[0] - before[0], after[1] - before[1]
     return min(max(100 * (1 - idle_s / total_s), 0.0), 100.0) if total_s > 0 else nan
