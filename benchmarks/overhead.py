@@ -34,11 +34,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from anytime_dnn_ros.engines.factory import load_engine
+from anytime_dnn_ros.frames import Frame, FrameSummary, Prediction
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
 from anytime_dnn_ros.msg import FrameReport, PerformanceProfile
 from anytime_dnn_ros.nodes.messages import image_message
 from anytime_dnn_ros.planner import Planner
-from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
+from anytime_dnn_ros.runner import Runner
 from anytime_dnn_ros.serving import ServingPath
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,9 +11,10 @@ import pytest
 from anytime_dnn_ros.engines.base import StageCancelledError
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.errors import EngineError, ImageError
+from anytime_dnn_ros.frames import Frame
 from anytime_dnn_ros.ladder.manifest import ExitRule
 from anytime_dnn_ros.planner import Goals, Planner, StopReason
-from anytime_dnn_ros.runner import Frame, Runner
+from anytime_dnn_ros.runner import Runner
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal
 from anytime_dnn_ros.timing.reference import ReferenceTimes

@@ -9,8 +9,9 @@ from anytime_dnn_ros.engines.cuda import CudaError
 from anytime_dnn_ros.engines.onnxruntime import OnnxRuntimeEngine
 from anytime_dnn_ros.engines.recovery import RecoveringEngine
 from anytime_dnn_ros.errors import EngineError
+from anytime_dnn_ros.frames import Frame
 from anytime_dnn_ros.planner import Planner
-from anytime_dnn_ros.runner import Frame, Runner
+from anytime_dnn_ros.runner import Runner
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 from ladders import make_ladder, solid

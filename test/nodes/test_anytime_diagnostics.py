@@ -6,6 +6,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from anytime_dnn_ros.engines.base import EngineInfo
+from anytime_dnn_ros.frames import Counters
 from anytime_dnn_ros.nodes.anytime_diagnostics import (
     FAULT_TOLD_S,
     NodeHealth,
@@ -13,7 +14,6 @@ from anytime_dnn_ros.nodes.anytime_diagnostics import (
     anytime_status,
 )
 from anytime_dnn_ros.quality.drift import DriftState
-from anytime_dnn_ros.runner import Counters
 
 CALM = DriftState(500, 0.02, 0.1)
 DRIFTED = DriftState(500, 0.4, 0.1)

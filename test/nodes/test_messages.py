@@ -7,6 +7,7 @@ import pytest
 from std_msgs.msg import Header
 
 from anytime_dnn_ros.engines.factory import load_engine
+from anytime_dnn_ros.frames import Counters, Frame, FrameSummary, Prediction
 from anytime_dnn_ros.ladder.answer import Answer
 from anytime_dnn_ros.msg import AnytimePrediction
 from anytime_dnn_ros.nodes.messages import (
@@ -17,7 +18,6 @@ from anytime_dnn_ros.nodes.messages import (
 )
 from anytime_dnn_ros.planner import StopReason
 from anytime_dnn_ros.quality.judge import Judgement
-from anytime_dnn_ros.runner import Counters, Frame, FrameSummary, Prediction
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 from anytime_dnn_ros.timing.slowdown import StageTimes

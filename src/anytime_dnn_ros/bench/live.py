@@ -22,9 +22,10 @@ from anytime_dnn_ros.bench.policies import Ladder, Static, make_policy
 from anytime_dnn_ros.bench.replay import publishes_intermediate
 from anytime_dnn_ros.bench.trace import FrameTrace, Judged, Recording
 from anytime_dnn_ros.errors import AnytimeError
+from anytime_dnn_ros.frames import Frame, FrameSummary, Prediction
 from anytime_dnn_ros.planner import Goals, Policy, Situation, StopReason
 from anytime_dnn_ros.quality.judge import Judgement
-from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
+from anytime_dnn_ros.runner import Runner
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal
 from anytime_dnn_ros.timing.realtime import REFUSED_PRIORITY

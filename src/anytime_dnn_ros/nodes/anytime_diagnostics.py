@@ -9,9 +9,9 @@ from time import monotonic
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from anytime_dnn_ros.engines.base import EngineInfo
+from anytime_dnn_ros.frames import Counters
 from anytime_dnn_ros.nodes.load_watch import LoadWatch
 from anytime_dnn_ros.quality.drift import DriftState
-from anytime_dnn_ros.runner import Counters
 
 CAMERA_TIMEOUT_S = 2.0
 # One bad frame is no lasting fault: the status is good again after this time, the counters stay.

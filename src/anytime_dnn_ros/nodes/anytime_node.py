@@ -20,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import CompressedImage, Image
 
 from anytime_dnn_ros.errors import AnytimeError, BundleError, ConfigurationError, ImageError
+from anytime_dnn_ros.frames import Frame, FrameSummary, Prediction
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
 from anytime_dnn_ros.msg import (
     AnytimePrediction,
@@ -47,7 +48,7 @@ from anytime_dnn_ros.nodes.messages import (
 from anytime_dnn_ros.nodes.parameters import WHEN_WORDS, Values, declare, validate
 from anytime_dnn_ros.nodes.program import run_nodes
 from anytime_dnn_ros.planner import Planner
-from anytime_dnn_ros.runner import Frame, FrameSummary, Prediction, Runner
+from anytime_dnn_ros.runner import Runner
 from anytime_dnn_ros.serving import REFERENCE_FRAME_SHAPE, ServingPath
 from anytime_dnn_ros.timing.load import LoadSignal, OwnShare
 from anytime_dnn_ros.timing.profile_cache import (

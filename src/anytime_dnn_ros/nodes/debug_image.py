@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anytime_dnn_ros.frames import FrameSummary
 from anytime_dnn_ros.ladder.frame_fit import CONVERSIONS
-from anytime_dnn_ros.runner import FrameSummary
 
 MAX_WIDTH = 640
 PANEL_HEIGHT, MARGIN, BAR_HEIGHT = 70, 10, 12

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
+from anytime_dnn_ros.frames import Counters, FrameSummary, Prediction
 from anytime_dnn_ros.ladder.answer import top_classes
 from anytime_dnn_ros.msg import (
     AnytimePrediction,
@@ -17,7 +18,6 @@ from anytime_dnn_ros.msg import (
     PerformanceProfile,
     StageProfile,
 )
-from anytime_dnn_ros.runner import Counters, FrameSummary, Prediction
 from anytime_dnn_ros.serving import ServingPath
 from anytime_dnn_ros.timing.reference import ReferenceTimes
 from anytime_dnn_ros.timing.slowdown import StageTimes
