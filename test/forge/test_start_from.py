@@ -51,6 +51,7 @@ def trained(words, tmp_path_factory):
         ('tuned', TRUNK, ()),
         ('average', RESNET, ('--ema', '0.9')),
         ('chosen', RESNET, ('--early', '1')),
+        ('less_held_out', TRUNK, (*FROZEN, '--validation-share', '0.04')),
     ):
         assert main(['train', *words(folder / name, *more, network=network)]) == 0
     return {file.parent.stem: file for file in folder.glob('*.train/checkpoint.pt')}
@@ -157,6 +158,7 @@ def test_images_that_chose_the_start_are_told_of(words, data, trained, tmp_path)
         ('average', (), f'network name: {RESNET} there, {TRUNK} here'),
         ('tuned', FROZEN, 'leave out --freeze-trunk'),
         ('missing', (), 'no checkpoint can be read'),
+        ('less_held_out', (), 'give --validation-share 0.04 or less'),
     ],
 )
 def test_what_cannot_be_begun_with_is_told(words, trained, tmp_path, capsys, start, more, message):

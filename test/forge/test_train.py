@@ -137,6 +137,22 @@ def test_early_stop_is_noted_in_the_bundle(run, tmp_path, capsys):
     assert bundle.manifest.provenance['early_stop_epochs'] == 1
 
 
+def test_a_smaller_share_is_held_out_and_calibrated_on_later(run, data, tmp_path):
+    assert run('--epochs', '1', '--validation-share', '0.04') == 0
+    bundle = read_bundle(tmp_path / 'ladder')
+    assert bundle.manifest.provenance['validation_share'] == 0.04
+    assert '86 images), validated' in bundle.manifest.provenance['data']
+    anew = tmp_path / 'anew'
+    assert main(['calibrate', str(bundle.path), '--data', str(data), '--out', str(anew)]) == 0
+    assert read_bundle(anew).quality == bundle.quality
+
+
+@pytest.mark.parametrize('share', ['0', '1', 'nan'])
+def test_a_share_that_holds_out_none_or_all_is_told(run, capsys, share):
+    assert run('--validation-share', share) == 1
+    assert 'give more than 0 and less than 1' in capsys.readouterr().err
+
+
 def test_every_process_has_the_threads_that_were_asked_for(run, monkeypatch):
     threads = []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from anytime_dnn_ros.datasets import idx, image_tree
 from anytime_dnn_ros.datasets.images import PARTS, Dataset, DatasetError, PartName
 
-# What every training holds out; `calibrate` must mean the same images.
+# What a training holds out unless it is told another share.
 VALIDATION_SHARE = 0.1
 
 

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError(f'--coverage {args.coverage:g}: give a share between 0 and 1')
     if args.json:
         check_can_write(args.json)
-    images = read_validation(args)
+    images = read_validation(args, [bundle])
     console = Console()
     with image_progress(console) as progress:
         calibration = calibrate(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from anytime_dnn_ros.datasets import Images, read_dataset
 from anytime_dnn_ros.datasets.read import VALIDATION_SHARE
 from anytime_dnn_ros.datasets.split import stratified_choice
+from anytime_dnn_ros.ladder.bundle import Bundle
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -45,19 +47,26 @@ def read_test(args: argparse.Namespace) -> Images:
     return data.require_test()
 
 
-def read_validation(args: argparse.Namespace) -> Images:
-    """The images that every training of this package holds out, at most `--limit` of them.
+def read_validation(args: argparse.Namespace, bundles: Sequence[Bundle] = ()) -> Images:
+    """The images that the trainings of this package hold out, at most `--limit` of them.
+
+    Args:
+        args: With the options of `add_data_options`.
+        bundles: No training of theirs has learnt from an image that is returned.
 
     Raises:
         DatasetError: The data cannot be read, or no image is held out.
     """
-    # What a limit holds out, every larger limit holds out too: no need to read them all.
-    limit = math.ceil(args.limit / VALIDATION_SHARE) if args.limit > 0 else args.limit
+    shares = [b.manifest.provenance.get('validation_share', VALIDATION_SHARE) for b in bundles]
+    # What a small share holds out, every larger one holds out too.
+    share = min(shares, default=VALIDATION_SHARE)
+    # And so with a limit: no need to read them all.
+    limit = math.ceil(args.limit / share) if args.limit > 0 else args.limit
     data = read_dataset(
         args.data,
         size=args.size,
         limit=limit,
-        validation_share=VALIDATION_SHARE,
+        validation_share=share,
         parts=['validation'],
     )
     images = data.validation

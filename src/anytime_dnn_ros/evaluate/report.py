@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     for file in filter(None, (args.json, args.html, args.plot)):
         check_can_write(file)
     bundles = [read_bundle(find_bundle(name)) for name in args.bundles]
-    images = read_test(args) if args.split == 'test' else read_validation(args)
+    images = read_test(args) if args.split == 'test' else read_validation(args, bundles)
     console = Console()
     mmac = args.budget_mmac
     with image_progress(console) as progress:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from anytime_dnn_ros.datasets.read import VALIDATION_SHARE
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
@@ -100,6 +101,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='enlarge each batch to this height and width: small images for a trained trunk',
     )
     size.add_argument('--limit', type=int, default=0, help='read so many training images (all)')
+    size.add_argument(
+        '--validation-share',
+        type=float,
+        default=VALIDATION_SHARE,
+        metavar='SHARE',
+        help='of the training images, held out to validate and calibrate; smaller leaves more to '
+        'learn from (%(default)s)',
+    )
 
     trunk = parser.add_argument_group(
         'trained trunk', 'for efficientnet_lite0 and package.module:function'

@@ -17,6 +17,7 @@ import numpy as np
 
 from anytime_dnn_ros.datasets import Dataset, read_dataset
 from anytime_dnn_ros.datasets.idx import DIGITS
+from anytime_dnn_ros.datasets.read import VALIDATION_SHARE
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write
 from anytime_dnn_ros.forge import checkpoint
@@ -51,6 +52,7 @@ class Job:
         identity: What decides the weights that come out; a checkpoint must have the same.
         options: From which `read_job` reads the same training again, given data and place, and
             the command that gave them; plain values.
+        validation_share: Of the training images, held out.
         half_weights: Store large weights as float16.
         resume: Go on from the checkpoint.
         max_s: Wall time that no epoch may end after, seconds.
@@ -65,6 +67,7 @@ class Job:
     rule_options: dict[str, Any]
     recipe: Recipe
     dataset: Dataset
+    validation_share: float
     identity: dict[str, Any]
     options: dict[str, Any]
     out: Path
@@ -103,8 +106,16 @@ def read_job(args: argparse.Namespace) -> Job:
         value = getattr(args, option)
         if value is not None and not value > 0:
             raise ConfigurationError(f'--{option.replace("_", "-")} {value}: give more than 0')
+    if not 0 < args.validation_share < 1:
+        raise ConfigurationError(
+            f'--validation-share {args.validation_share:g}: give more than 0 and less than 1'
+        )
     dataset = read_dataset(
-        args.data, size=args.size, limit=args.limit, parts=['train', 'validation']
+        args.data,
+        size=args.size,
+        limit=args.limit,
+        validation_share=args.validation_share,
+        parts=['train', 'validation'],
     )
     _, height, width, channels = dataset.train.pixels.shape
     if args.image_size is not None:
@@ -155,6 +166,7 @@ def read_job(args: argparse.Namespace) -> Job:
         rule_options=options,
         recipe=recipe,
         dataset=dataset,
+        validation_share=args.validation_share,
         identity={
             **network,
             'rule': args.rule,
@@ -213,6 +225,12 @@ def _read_start(args: argparse.Namespace, network: dict[str, Any]) -> Checkpoint
         raise ConfigurationError(
             f'--start-from {path} has not trained for a whole epoch yet; go on with its own '
             'command and --resume first'
+        )
+    held_out = (start.options or {}).get('validation_share', VALIDATION_SHARE)
+    if held_out < args.validation_share:
+        raise ConfigurationError(
+            f'--start-from {path} has learnt from images that this training would be validated '
+            f'on; give --validation-share {held_out:g} or less'
         )
     if network.get(FROZEN) and not start.identity.get(FROZEN):
         raise ConfigurationError(

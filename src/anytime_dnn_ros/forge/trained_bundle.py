@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from anytime_dnn_ros.datasets import image_spec
+from anytime_dnn_ros.datasets.read import VALIDATION_SHARE
 from anytime_dnn_ros.evaluate.calibrate import calibrate_bundle
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.forge.ladder_export import export_ladder
@@ -97,6 +98,8 @@ def _bundle(net: StagedNet, training: Started, job: Job, console: Console) -> Bu
         'data': data,
         'licence': weights_licence(job.spec.name),
     }
+    if job.validation_share != VALIDATION_SHARE:
+        provenance['validation_share'] = job.validation_share
     early_stop = early_stop_epochs(job.identity)
     if early_stop:
         provenance['early_stop_epochs'] = early_stop
