@@ -154,7 +154,7 @@ def agreement(bundle: Bundle, precision: str, setting: Setting) -> dict[str, Any
     from anytime_dnn_ros.engines.tensorrt import TensorRtEngine  # noqa: PLC0415
 
     library, device = tensorrt_for(setting)
-    frames, source = agreement_frames(setting.photos)
+    frames, source, _ = agreement_frames(setting.photos)
     engines = built(bundle, precision, library, device, setting)
     with ExitStack() as closing:
         candidate = TensorRtEngine(bundle, engines, library, device)

@@ -139,7 +139,7 @@ def test_photos_are_found_in_all_folders_below_and_read_as_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / 'cats' / 'a.PNG'), solid('red')[..., ::-1])
     cv2.imwrite(str(tmp_path / 'b.png'), solid('blue')[..., ::-1])
     (tmp_path / 'notes.txt').write_text('no photo')
-    frames, source = agreement_frames(tmp_path)
+    frames, source, _ = agreement_frames(tmp_path)
     frames = list(frames)
     np.testing.assert_array_equal(frames, [solid('blue'), solid('red')])
     assert source == f'2 photos of {tmp_path}'
@@ -149,7 +149,7 @@ def test_of_many_photos_a_few_are_taken_from_all_over(tmp_path, monkeypatch):
     monkeypatch.setattr(agreement, 'MOST_PHOTOS', 3)
     for number in range(8):
         cv2.imwrite(str(tmp_path / f'{number}.png'), np.full((4, 4, 3), number, np.uint8))
-    frames, source = agreement_frames(tmp_path)
+    frames, source, _ = agreement_frames(tmp_path)
     assert [int(frame[0, 0, 0]) for frame in frames] == [0, 3, 6]
     assert source.startswith('3 photos')
 
@@ -158,6 +158,12 @@ def test_a_folder_without_photos_and_a_broken_photo_are_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r'agreement_frames.*has no photo.*empty'):
         agreement_frames(tmp_path)
     (tmp_path / 'broken.jpg').write_bytes(b'no photo')
-    frames, _ = agreement_frames(tmp_path)
+    frames, *_ = agreement_frames(tmp_path)
     with pytest.raises(ConfigurationError, match=r'broken\.jpg cannot be read'):
         list(frames)
+
+
+def test_a_photo_that_leads_nowhere_is_named_at_once(tmp_path):
+    (tmp_path / 'lost.jpg').symlink_to(tmp_path / 'deleted.jpg')
+    with pytest.raises(ConfigurationError, match=r'lost\.jpg cannot be read'):
+        agreement_frames(tmp_path)

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from enum import IntEnum
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -195,6 +196,30 @@ def test_wrong_engines_are_not_believed_because_others_have_passed(load, machine
     for _ in range(2):
         with pytest.raises(EngineError, match='may not serve'):
             load('tensorrt', tmp_path)
+
+
+def test_other_photos_in_the_same_folder_are_compared_anew(load, machine, tmp_path, monkeypatch):
+    photo = tmp_path / 'photos' / 'one.png'
+    photo.parent.mkdir()
+
+    def counted(*args, frames, **options):
+        frames = list(frames)
+        compared.append(int(frames[0][0, 0, 0]))
+        return compare(*args, frames=frames, **options)
+
+    compared = []
+    monkeypatch.setattr(tensorrt_loader, 'compare_engines', counted)
+    for gray in (10, 10, 200):
+        if gray not in compared:
+            cv2.imwrite(str(photo), np.full((8, 8, 3), gray, np.uint8))
+        load('tensorrt', tmp_path / 'cache', tensorrt={'frames': photo.parent})
+    assert compared == [10, 200]
+
+
+def test_photos_that_cannot_be_used_are_told_before_the_builds(load, machine, tmp_path):
+    with pytest.raises(ConfigurationError, match='has no photo'):
+        load('tensorrt', tensorrt={'frames': tmp_path / 'misspelt'})
+    assert machine.built == []
 
 
 def test_a_full_disk_is_told_and_the_engine_serves(load, machine, tmp_path, monkeypatch):

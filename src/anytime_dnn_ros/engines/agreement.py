@@ -13,6 +13,7 @@ integer kernels, named the same class on 97.6 to 100 % of all photos, on 100 % o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,20 +168,22 @@ def refuse_disagreement(stages: Sequence[StageAgreement], library: str, source: 
         )
 
 
-def agreement_frames(folder: Path | None) -> tuple[Iterator[NDArray[np.uint8]], str]:
+def agreement_frames(folder: Path | None) -> tuple[Iterator[NDArray[np.uint8]], str, str]:
     """The frames to compare on, and what to call them.
 
     Args:
         folder: With photos, also in folders below; None for synthetic frames.
 
     Returns:
-        RGB frames, uint8 [H, W, 3], and for messages how many they are and of what.
+        RGB frames, uint8 [H, W, 3]; for messages, how many they are and of what; and a digest
+        that is another one once a photo is replaced.
 
     Raises:
-        ConfigurationError: No photo is there.
+        ConfigurationError: No photo is there, or one cannot be reached.
     """
     if folder is None:
-        return synthetic_frames(SYNTHETIC_FRAMES), f'{SYNTHETIC_FRAMES} smooth synthetic frames'
+        source = f'{SYNTHETIC_FRAMES} smooth synthetic frames'
+        return synthetic_frames(SYNTHETIC_FRAMES), source, 'synthetic'
     files = sorted(f for f in folder.rglob('*') if f.suffix.lower() in PHOTO_SUFFIXES)
     if not files:
         raise ConfigurationError(
@@ -189,7 +192,8 @@ def agreement_frames(folder: Path | None) -> tuple[Iterator[NDArray[np.uint8]], 
         )
     # Spread over all of them: folders are often one class each.
     chosen = files[:: -(-len(files) // MOST_PHOTOS)]
-    return map(_read_photo, chosen), f'{len(chosen)} photos of {folder}'
+    digest = hashlib.sha256('\n'.join(map(_state, chosen)).encode(errors='surrogateescape'))
+    return map(_read_photo, chosen), f'{len(chosen)} photos of {folder}', digest.hexdigest()
 
 
 def synthetic_frames(count: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
@@ -207,10 +211,23 @@ def synthetic_frames(count: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
         yield np.uint8(np.rint(255 / field.max() * field))
 
 
+def _state(file: Path) -> str:
+    """Tells a photo from what replaces it, without reading it: that would take each start long."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise _unreadable(file) from error
+    return f'{file} {status.st_size} {status.st_mtime_ns}'
+
+
+def _unreadable(file: Path) -> ConfigurationError:
+    return ConfigurationError(f'{file} cannot be read as a photo; remove it from the folder')
+
+
 def _read_photo(file: Path) -> NDArray[np.uint8]:
     photo = cv2.imread(str(file), cv2.IMREAD_COLOR)
     if photo is None:
-        raise ConfigurationError(f'{file} cannot be read as a photo; remove it from the folder')
+        raise _unreadable(file)
     return np.asarray(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB), np.uint8)
 
 

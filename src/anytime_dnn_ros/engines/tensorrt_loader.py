@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from anytime_dnn_ros.engines.agreement import (
     FEW_FRAMES,
@@ -65,6 +67,8 @@ def load_tensorrt(
             'tegrastats on a Jetson, must show it; in a container it needs --gpus all or '
             '--runtime nvidia). Set engine: auto or onnxruntime to serve on the CPU'
         )
+    # Photos that cannot be used are told before the builds, which take minutes.
+    frames = agreement_frames(options.frames)
     library, runtime = find_tensorrt(), load_runtime()
     parts = len(bundle.manifest.stages) + 1
     engines = []
@@ -93,7 +97,7 @@ def load_tensorrt(
             progress((index + 1) / parts)
     engine = TensorRtEngine(bundle, engines, library, device, runtime=runtime)
     try:
-        _check_agreement(bundle, engine, engines, options, say)
+        _check_agreement(bundle, engine, engines, frames, options.folder, say)
     except BaseException:
         engine.close()
         raise
@@ -106,23 +110,24 @@ def _part(progress: BuildProgress, index: int, parts: int) -> BuildProgress:
     return lambda share: progress((index + share) / parts)
 
 
-def _check_agreement(
+def _check_agreement(  # noqa: PLR0917 - handed on from one call
     bundle: Bundle,
     engine: TensorRtEngine,
     engines: list[StageEngine],
-    options: TensorRtOptions,
+    frames_from: tuple[Iterator[NDArray[np.uint8]], str, str],
+    folder: Path | None,
     say: Say,
 ) -> None:
-    """Compares the engine with ONNX Runtime, unless these very builds have passed before."""
-    frames, source = agreement_frames(options.frames)
+    """Compares with ONNX Runtime, unless these very builds have passed on these very frames."""
+    frames, source, digest = frames_from
     key = {
         'engines': [hashlib.sha256(built.plan).hexdigest() for built in engines],
         'stages': [stage.sha256 for stage in bundle.manifest.stages],
-        'frames': source,
+        'frames': [source, digest],
         'limits': [LEAST_TOP1, MOST_ERROR],
         'onnxruntime': ort.__version__,
     }
-    file = _agreement_file(key, options.folder)
+    file = _agreement_file(key, folder)
     if file is not None and _has_passed(file, key):
         return
     threads = os.cpu_count() or 1
