@@ -206,3 +206,19 @@ def test_at_first_the_timer_is_as_late_as_it_was_at_rest_and_publishing_comes_on
         made.observe_publish(0.0003, by_timer=False)
     made.plan(Situation(0, 3, 0.05, None))
     assert made.lead_s() == pytest.approx(0.0005)
+
+
+def test_another_engine_is_planned_for_by_its_own_times():
+    made = planner(can_cut=False)
+    for stage in range(3):
+        made.observe_stage(stage, 0.3, finished=True)
+    assert made.slowdown > 10
+    assert made.plan(at(1)) is StopReason.DEADLINE
+    # Each stage takes 10 ms in half of the cases, 90 ms in the others.
+    unsure = ReferenceTimes(np.array([[0.01, 0.01, 0.01], [0.09, 0.09, 0.09]] * 8))
+    made.use_engine(unsure, can_cut=True, threads=1)
+    assert made.slowdown == 1
+    # What it can cut, it begins though it does not fit in all cases.
+    assert made.plan(at(1)) is StopReason.NONE
+    made.use_engine(unsure, can_cut=False, threads=1)
+    assert made.plan(at(1)) is StopReason.DEADLINE

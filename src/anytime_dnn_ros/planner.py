@@ -164,6 +164,19 @@ class Planner:
         # How much of the accepted share of misses was used up lately.
         self._overdrawn = 0.0
 
+    def use_engine(self, reference: ReferenceTimes, *, can_cut: bool, threads: int) -> None:
+        """Plans for an engine that has taken over: what the stages of another took says nothing.
+
+        Called between frames, by the thread that plans.
+
+        Args:
+            reference: Its stage times on this machine.
+            can_cut: Whether it can stop inside a stage.
+            threads: Of it.
+        """
+        self.times = StageTimes(reference, threads)
+        self._can_cut = can_cut
+
     @property
     def slowdown(self) -> float:
         """Present over reference stage time."""

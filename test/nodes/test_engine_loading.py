@@ -1,5 +1,6 @@
 """What anytime_node asks of the factory, and what it does when the GPU fails under it."""
 
+import json
 import time
 
 import pytest
@@ -173,6 +174,25 @@ def test_the_node_answers_the_frame_after_the_gpu_is_lost(start, machine, on_eng
     assert 'onnxruntime serves in place of another engine' in message
     assert 'cudaErrorIllegalAddress' in values['engine_reason']
     assert values['engine'].startswith('onnxruntime')
+
+
+@pytest.mark.dds
+def test_the_node_plans_with_the_times_of_what_has_taken_over(start, machine, tmp_path):
+    node = start(on_engine_error='fall_back')
+    node.autostart()
+    machine.cuda.fault = STICKY
+    # The first is lost, the second answered by ONNX Runtime, which is measured before the third.
+    for color in ('green', 'blue', 'red'):
+        counters = show(node, color)
+    assert counters.answered == 2
+    kept = [json.loads(file.read_text()) for file in (tmp_path / 'c').glob('stage_times_*')]
+    assert sorted(times['key']['engine']['library'] for times in kept) == [
+        'onnxruntime',
+        'tensorrt',
+    ]
+    (measured,) = (k for k in kept if k['key']['engine']['library'] == 'onnxruntime')
+    assert node._reference.samples_s.tolist() == measured['samples_s']
+    assert node._planner._can_cut
 
 
 @pytest.mark.dds

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from time import monotonic, process_time
 from typing import Any
@@ -68,6 +68,8 @@ from anytime_dnn_ros.timing.timer import measure_timer_lateness
 Transition = Callable[['AnytimeNode', LifecycleState], TransitionCallbackReturn]
 
 WARN_PERIOD_S = 10.0
+# How long stages are measured at activation, and while frames come in.
+MEASURING_S, MEASURING_BETWEEN_FRAMES_S = 2.0, 0.5
 # Parameters that an active node cannot take over.
 LATER = ('configure', 'activate')
 BUDGET_MS = next(p for p in ANYTIME_PARAMETERS if p.name == 'deadline_ms')
@@ -143,6 +145,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         self._bundle: Bundle | None = None
         self._labels: tuple[str, ...] = ()
         self._reference: ReferenceTimes | None = None
+        # Whose stage times these are.
+        self._library = ''
         self._judge = StampJudge(1.0)
         self._regime = UNKNOWN_REGIME
         self._own_share = OwnShare(monotonic(), process_time())
@@ -207,13 +211,8 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
         # for a core while it holds the interpreter keeps the two others waiting. They tell if it
         # is refused.
         take_realtime_priority(priority)
-        warn = self.get_logger().warning
-        self._reference, kept = cached_reference_times(
-            self._path.measure_reference_times,
-            profile_key(self._bundle, engine.info(), REFERENCE_FRAME_SHAPE),
-            cache_folder(self._values['cache_dir'], warn),
-            say=warn,
-        )
+        self._reference, kept = self._reference_times(self._path)
+        self._library = engine.info().library
         self._planner = Planner(
             self._reference,
             [stage.macs for stage in self._bundle.manifest.stages],
@@ -237,6 +236,21 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             f'{info.threads} thread(s); stages take {times} ms '
             f'({"kept from an earlier start" if kept else "measured now"}); active after '
             f'{monotonic() - begun_s:.1f} s{"; " + info.reason if info.reason else ""}'
+        )
+
+    def _reference_times(
+        self, path: ServingPath, budget_s: float = MEASURING_S
+    ) -> tuple[ReferenceTimes, bool]:
+        """Stage times of the engine that serves, and whether they are kept ones.
+
+        Called by the thread that runs the stages; takes about `budget_s` at most.
+        """
+        warn = self.get_logger().warning
+        return cached_reference_times(
+            partial(path.measure_reference_times, budget_s=budget_s),
+            profile_key(path.bundle, path.engine.info(), REFERENCE_FRAME_SHAPE),
+            cache_folder(self._values['cache_dir'], warn),
+            say=warn,
         )
 
     def _tell_of_build(self, percent: float) -> None:
@@ -444,6 +458,23 @@ class AnytimeNode(LifecycleNode):  # type: ignore[misc]  # rclpy is untyped here
             label = self._labels[int(summary.answer.probabilities.argmax())]
             picture = draw_debug_image(summary, label, len(self._bundle.manifest.stages))
             self._debug_image.publish(image_message(picture, summary.frame.header))
+        self._follow_engine()
+
+    def _follow_engine(self) -> None:
+        """Plans with the stage times of the library that serves, if another one has taken over.
+
+        Called by the worker once a frame is answered; those that come meanwhile wait.
+        """
+        path, planner = self._path, self._planner
+        if path is None or planner is None or path.engine.info().library == self._library:
+            return
+        info = path.engine.info()
+        # First: if measuring fails, that is told once, and the planner learns from frames.
+        self._library = info.library
+        self._reference, _ = self._reference_times(path, MEASURING_BETWEEN_FRAMES_S)
+        planner.use_engine(self._reference, can_cut=info.can_cancel, threads=info.threads)
+        times = ', '.join(f'{1e3 * t:.1f}' for t in self._reference.median_s)
+        self.get_logger().info(f'{info.library} has taken over; stages take {times} ms')
 
     def on_fault(self, kind: str, message: str) -> None:
         """Warns once per kind and period; the counters hold the rest."""
