@@ -2,8 +2,9 @@
 
 Measured in one run against torch eager and ONNX Runtime CUDA, each in stages and as one graph with
 all heads. A part that cannot be here is left out and says why; one that fails leaves the others as
-they are. Exit code: 0 = every part is done or left out, 1 = a part failed or a figure is not
-reached, 2 = no NVIDIA GPU (and no --dry-run).
+they are. Exit code: 0 = TensorRT ran and every figure is reached, 1 = a part failed or a figure is
+not reached, 2 = no NVIDIA GPU (and no --dry-run), 3 = TensorRT is not here or does not serve this
+GPU, all else is done.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contenders import LeftOutError
 from gpu_ladders import Ladder, Setting, forged_ladder, shipped_ladder
 from gpu_page import DONE, FAILED, LEFT_OUT, goals, gpu_page
 from gpu_parts import (
-    DisagreementError,
+    PartFailedError,
     agreement,
     build,
     deadlines,
@@ -38,7 +39,7 @@ from anytime_dnn_ros.errors import AnytimeError
 from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
-NO_GPU = 2
+NO_GPU, NO_TENSORRT = 2, 3
 STYLES = {DONE: 'green', LEFT_OUT: 'yellow', FAILED: 'red'}
 
 
@@ -67,7 +68,7 @@ class Check:
             figures = result if isinstance(result, dict) else None
         except LeftOutError as error:
             status, why = LEFT_OUT, str(error)
-        except DisagreementError as error:
+        except PartFailedError as error:
             status, why, figures = FAILED, str(error), error.figures
         except AnytimeError as error:
             status, why = FAILED, str(error)
@@ -97,7 +98,7 @@ class Check:
 
 def check(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     """All parts; never raises because of one."""
-    parts = Check()
+    parts, lacking = Check(), _why_no_tensorrt(setting)
     parts.run('machine', lambda: machine(setting))
     ladders: list[Ladder | None] = [
         parts.run('ladder', lambda name=name: shipped_ladder(name, setting), name)
@@ -119,21 +120,24 @@ def check(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
                 'agreement', lambda a=(stages, precision): agreement(*a, setting), name, precision
             )
         parts.run('latency', lambda one=ladder: latency(one, setting), name)
-    parts.run('deadlines', lambda: deadlines(setting, _bench_engine(setting)))
+    engine = 'onnxruntime' if lacking else 'tensorrt'
+    parts.run('deadlines', lambda: deadlines(setting, engine))
     document = {
         'dry_run': setting.dry,
+        'why_no_tensorrt': lacking,
         'date': datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'),
         'parts': parts.parts,
     }
     return {**document, 'goals': goals(document)}
 
 
-def _bench_engine(setting: Setting) -> str:
+def _why_no_tensorrt(setting: Setting) -> str:
+    """Why TensorRT runs nothing here; empty if it does."""
     try:
         tensorrt_for(setting)
-    except LeftOutError:
-        return 'onnxruntime'
-    return 'tensorrt'
+    except LeftOutError as error:
+        return str(error)
+    return ''
 
 
 def main(words: list[str] | None = None) -> int:
@@ -194,7 +198,15 @@ def main(words: list[str] | None = None) -> int:
         CONSOLE.print(f'{word}  {goal["figure"]}: {goal["value"]:.2f} ({goal["target"]})')
     CONSOLE.print(f'{json_file}\n{page}')
     failed = any(part['status'] == FAILED for part in document['parts'])
-    return int(failed or not all(goal['reached'] for goal in document['goals']))
+    if failed or not all(goal['reached'] for goal in document['goals']):
+        return 1
+    if document['why_no_tensorrt'] and not args.dry_run:
+        print(
+            f'gpu_check: TensorRT ran nothing here: {document["why_no_tensorrt"]}',
+            file=sys.stderr,
+        )
+        return NO_TENSORRT
+    return 0
 
 
 if __name__ == '__main__':

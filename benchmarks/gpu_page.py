@@ -102,6 +102,8 @@ def gpu_page(document: dict[str, Any]) -> str:
     dry = 'A dry run on a machine without a GPU: the libraries ran on its CPU. '
     gpu = machine.get('gpu', 'no GPU')
     lead = f'{dry if document["dry_run"] else ""}{gpu}, {document["date"]}.'
+    if document['why_no_tensorrt']:
+        lead += f' TensorRT ran nothing here: {document["why_no_tensorrt"]}.'
     reached = [
         (g['figure'], f'{g["value"]:.2f}', g['target'], 'yes' if g['reached'] else 'NO')
         for g in document['goals']

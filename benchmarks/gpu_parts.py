@@ -185,15 +185,15 @@ def agreement(bundle: Bundle, precision: str, setting: Setting) -> dict[str, Any
     }
     bad = [str(stage) for stage in stages if not stage.is_good]
     if bad:
-        raise DisagreementError(f'on {source}: {"; ".join(bad)}', figures)
+        raise PartFailedError(f'on {source}: {"; ".join(bad)}', figures)
     return figures
 
 
-class DisagreementError(AnytimeError):
-    """Engines answer otherwise than ONNX Runtime.
+class PartFailedError(AnytimeError):
+    """A part failed and has figures all the same.
 
     Attributes:
-        figures: Of every stage.
+        figures: As of a part that did not fail.
     """
 
     def __init__(self, message: str, figures: dict[str, Any]) -> None:
@@ -270,7 +270,12 @@ def _torch_runner(ladder: Ladder, device: str, precision: str) -> Callable[[], R
 
 
 def latency(ladder: Ladder, setting: Setting) -> dict[str, Any]:
-    """Times of every contender that can be here, in turns; of the others, why not."""
+    """Times of every contender that can be here, in turns; of the others, why not.
+
+    Raises:
+        LeftOutError: None can be here.
+        AnytimeError: One could be here, and failed.
+    """
     rows: list[dict[str, Any]] = []
     running: list[tuple[dict[str, Any], Runner]] = []
     with ExitStack() as closing:
@@ -290,7 +295,7 @@ def latency(ladder: Ladder, setting: Setting) -> dict[str, Any]:
             else:
                 running.append((row, runner))
         if not running:
-            raise LeftOutError('nothing here can run it')
+            raise _nothing_ran(rows)
         times = timed_rounds([runner for _, runner in running], setting.rounds)
         for (row, runner), ms in zip(running, times, strict=True):
             whole = ms.sum(1)
@@ -302,7 +307,23 @@ def latency(ladder: Ladder, setting: Setting) -> dict[str, Any]:
             }
             if isinstance(runner, EngineRunner):
                 row['device_ms'] = runner.device_ms(setting.rounds)
-    return {'rows': rows, 'overhead': overheads(rows)}
+    figures = {'rows': rows, 'overhead': overheads(rows)}
+    if failures := _failures(rows):
+        raise PartFailedError(failures, figures)
+    return figures
+
+
+def _nothing_ran(rows: list[dict[str, Any]]) -> Exception:
+    failures = _failures(rows)
+    return AnytimeError(failures) if failures else LeftOutError('nothing here can run it')
+
+
+def _failures(rows: list[dict[str, Any]]) -> str:
+    return '; '.join(
+        f'{r["library"]}, {r["form"]}, {r["precision"]}: {r["failed"]}'
+        for r in rows
+        if 'failed' in r
+    )
 
 
 def overheads(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -189,7 +189,9 @@ def test_with_a_gpu_everything_runs_on_it(run, fake):
     assert 'Fake GPU' in page
 
 
-def test_a_gpu_that_rtx_does_not_serve_is_said_so_and_the_rest_runs(run, fake, monkeypatch):
+def test_a_gpu_that_rtx_does_not_serve_is_said_so_and_the_rest_runs(
+    run, fake, monkeypatch, capsys
+):
     module = FakeTensorRT(fake)
     module.ComputeCapability = IntEnum('ComputeCapability', ['NONE', 'SM86'])
     library = TensorRT(module, 'tensorrt_rtx', '1.7.1')
@@ -199,11 +201,14 @@ def test_a_gpu_that_rtx_does_not_serve_is_said_so_and_the_rest_runs(run, fake, m
     )
     # Nothing here has CUDA: then what runs is the CPU's own.
     monkeypatch.setattr(gpu_parts, 'OrtRunner', lambda b, _, half: contenders.OrtRunner(b, 'cpu'))
-    code, _, parts, _ = run()
-    assert code == 0
+    code, document, parts, page = run()
+    assert code == 3
     why = parts['agreement small fp32']['why']
     assert why.startswith('NVIDIA H100: TensorRT for RTX 1.7.1 does not serve')
     assert 'compute capability 9.0, only 8.6;' in why
+    assert document['why_no_tensorrt'] == why
+    assert f'TensorRT ran nothing here: {why}' in page
+    assert capsys.readouterr().err == f'gpu_check: TensorRT ran nothing here: {why}\n'
     assert parts['build small fp32']['figures']['built_for'].endswith('8.6')
     assert parts['latency small']['status'] == 'done'
     assert parts['deadlines']['figures']['command'] == 'onnxruntime'
@@ -227,6 +232,18 @@ def test_one_failing_part_leaves_the_others(run, monkeypatch):
     rows = parts['latency early_exit_resnet']['figures']['rows']
     assert [r['failed'] for r in rows if 'failed' in r] == ['RuntimeError: no more memory']
     assert sum('whole_ms' in r for r in rows) == 4
+    part = parts['latency early_exit_resnet']
+    assert part['status'] == 'FAILED'
+    assert part['why'] == 'torch eager CPU, stages, fp32: RuntimeError: no more memory'
+
+
+def test_engines_that_find_no_room_are_a_failure(run, fake):
+    fake.device_bytes = 0
+    code, _, parts, page = run()
+    assert code == 1
+    assert parts['latency small']['status'] == 'FAILED'
+    assert 'TensorRT, one graph, fp16: CudaError' in parts['latency small']['why']
+    assert 'cudaErrorMemoryAllocation' in page
 
 
 def test_an_engine_that_answers_otherwise_is_a_failure_with_figures(run, fake, monkeypatch):
@@ -258,7 +275,7 @@ def document_of(overhead, fp16_ms):
     }
     part = {'name': 'latency net', 'kind': 'latency', 'ladder': 'net', 'precision': ''}
     part |= {'status': 'done', 'why': '', 'seconds': 1.0, 'figures': figures}
-    return {'dry_run': False, 'date': 'today', 'parts': [part]}
+    return {'dry_run': False, 'why_no_tensorrt': '', 'date': 'today', 'parts': [part]}
 
 
 @pytest.mark.parametrize(
