@@ -221,6 +221,13 @@ def test_a_buffer_that_finds_no_room_is_said_with_the_mend(load, cuda):
     assert cuda.memory == {}
 
 
+def test_an_engine_that_tensorrt_refuses_is_told_with_the_mend(load, bundle, cuda):
+    foreign = [replace(b, plan=b'of another build') for b in built(bundle)]
+    with pytest.raises(EngineError, match=r"'exit1' cannot load.*delete .*magicTag does not"):
+        load(foreign)
+    assert cuda.memory == {}
+
+
 def test_an_engine_with_other_tensors_than_the_manifest_is_refused(load, bundle):
     plans = built(bundle)
     with pytest.raises(EngineError, match=r"'exit1'.*manifest says.*export"):

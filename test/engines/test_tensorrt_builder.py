@@ -215,10 +215,27 @@ def test_a_build_that_gives_nothing_says_what_the_log_says():
 
     def fail(*_):
         recorded.log.log('WARNING', 'slow')
-        recorded.log.log('ERROR', 'out of memory: 3 GiB')
+        recorded.log.log('ERROR', 'no kernel for this')
 
     recorded.builder.build_serialized_network.side_effect = fail
-    with pytest.raises(EngineError, match=r"11\.4\.0 .*stage 'wide': out of memory: 3 GiB$"):
+    with pytest.raises(EngineError, match=r"11\.4\.0 .*stage 'wide': no kernel for this$"):
+        build(recorded.library)
+
+
+@pytest.mark.parametrize(
+    ('said', 'mend'),
+    [
+        ('Error Code 2: OutOfMemory (no further information)', 'end other programs'),
+        ('There may not be enough free memory for allocation to succeed.', 'end other programs'),
+        ('no implementation for node conv due to insufficient workspace.', 'workspace_mib'),
+    ],
+)
+def test_too_little_memory_for_a_build_is_told_with_the_mend(said, mend):
+    recorded = RecordedBuilder('10.3.0')
+    recorded.builder.build_serialized_network.side_effect = lambda *_: recorded.log.log(
+        'ERROR', said
+    )
+    with pytest.raises(EngineError, match=rf"stage 'wide': .*; [^;]*{mend}"):
         build(recorded.library)
 
 

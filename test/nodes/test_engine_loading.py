@@ -108,6 +108,12 @@ def test_the_factory_gets_what_the_parameters_say(bundle, values, tmp_path, monk
     assert given['tensorrt'].workspace_bytes is None
 
 
+def test_photos_of_a_user_who_is_not_there_are_refused(bundle, values):
+    changed = {**values, 'agreement_frames': '~nobody-of-that-name/photos'}
+    with pytest.raises(ConfigurationError, match=r'agreement_frames = .*cannot be used'):
+        load_node_engine(bundle, changed, warn=print, progress=print)
+
+
 def test_a_build_is_told_now_and_then_in_percent(bundle, values, machine, monkeypatch):
     told = []
     load_node_engine(bundle, values, warn=print, progress=told.append).close()

@@ -19,7 +19,7 @@ from anytime_dnn_ros.engines.base import CancelToken, EngineInfo, StageCancelled
 from anytime_dnn_ros.engines.cuda import CudaStream, load_runtime
 from anytime_dnn_ros.engines.stage_engines import StageEngine
 from anytime_dnn_ros.engines.tensorrt_library import Device, TensorRT
-from anytime_dnn_ros.engines.tensorrt_log import last_errors, start, tensorrt_log
+from anytime_dnn_ros.engines.tensorrt_log import last_errors, memory_mend, start, tensorrt_log
 from anytime_dnn_ros.errors import EngineError
 from anytime_dnn_ros.ladder.bundle import Bundle
 
@@ -223,7 +223,11 @@ class TensorRtEngine:
             self._runtime.DLA_core = built.options.dla_core
         engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(built.plan)
         if engine is None:
-            raise self._failure(f'{self._where(stage.name)} cannot load the engine')
+            # Of another build of this very version, say: the cache cannot tell these two apart.
+            raise self._failure(
+                f'{self._where(stage.name)} cannot load the engine (if another TensorRT built it, '
+                'delete the engines in cache_dir, and they are built anew)'
+            )
         dtypes = self._checked_dtypes(engine, bundle, index)
         context: trt.IExecutionContext | None = engine.create_execution_context()
         if context is None:
@@ -298,7 +302,7 @@ class TensorRtEngine:
         said = last_errors(self._log)
         error = self._cuda.last_error()
         if error is None:
-            return EngineError(f'{what}: {said}')
+            return EngineError(f'{what}: {said}{memory_mend(said)}')
         error.args = (f'{what}: {error}; TensorRT says: {said}',)
         return error
 

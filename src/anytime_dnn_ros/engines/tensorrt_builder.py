@@ -24,7 +24,7 @@ from anytime_dnn_ros.engines.float16 import (
     with_plain_weights,
 )
 from anytime_dnn_ros.engines.tensorrt_library import TensorRT, unserved
-from anytime_dnn_ros.engines.tensorrt_log import last_errors, start, tensorrt_log
+from anytime_dnn_ros.engines.tensorrt_log import last_errors, memory_mend, start, tensorrt_log
 from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.engines.whole_file import replace_file
 from anytime_dnn_ros.errors import ConfigurationError, EngineError
@@ -142,10 +142,11 @@ def build_engine(
     if monitor is not None and monitor.raised is not None:
         raise monitor.raised
     if plan is None:
-        mend = ''
+        said = last_errors(log)
+        mend = memory_mend(said)
         if options.precision == 'fp32' and options.target == TURING:
-            mend = "; TensorRT for RTX has no float32 products on Turing: take 'auto' or 'fp16'"
-        raise EngineError(f'{where}: {last_errors(log)}{mend}')
+            mend += "; TensorRT for RTX has no float32 products on Turing: take 'auto' or 'fp16'"
+        raise EngineError(f'{where}: {said}{mend}')
     if timed is not None:
         timings: trt.ITimingCache = config.get_timing_cache()
         _keep_timings(bytes(timings.serialize()), timed, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 KEPT_ERRORS = 20
+# What TensorRT says where memory is wanting: the GPU's own, and what `workspace_mib` leaves.
+MEMORY_MENDS = (
+    (
+        re.compile('out ?of ?memory|enough free memory', re.IGNORECASE),
+        'the GPU is out of memory: end other programs on it, or take a smaller bundle',
+    ),
+    (
+        re.compile('insufficient workspace', re.IGNORECASE),
+        'allow more with workspace_mib, or leave it at 0',
+    ),
+)
 
 
 @lru_cache
@@ -73,3 +85,8 @@ def last_errors(log: Any) -> str:
     text = '; '.join(dict.fromkeys(log.errors))
     log.errors.clear()
     return text or 'it gave no reason'
+
+
+def memory_mend(said: str) -> str:
+    """What to do where TensorRT lacks memory, to append to its words; else empty."""
+    return ''.join(f'; {mend}' for pattern, mend in MEMORY_MENDS if pattern.search(said))

@@ -99,7 +99,13 @@ def build_node_engines(
 
 
 def _folder(name: str) -> Path | None:
-    return Path(name).expanduser() if name else None
+    try:
+        return Path(name).expanduser() if name else None
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f'agreement_frames = {name!r} cannot be used: {error}; name a folder of photos, or '
+            'leave it empty for synthetic frames'
+        ) from error
 
 
 def _now_and_then(progress: Callable[[float], object]) -> Callable[[float], object]:
