@@ -91,8 +91,8 @@ def test_a_library_that_cannot_be_loaded_is_quoted(monkeypatch):
 
 
 def test_one_that_is_too_old_is_refused(install):
-    install('tensorrt', '8.2.1.9')
-    with pytest.raises(MissingDependencyError, match=r'8\.2\.1\.9 is too old: 8\.5 or newer'):
+    install('tensorrt', '8.5.2.2')
+    with pytest.raises(MissingDependencyError, match=r'8\.5\.2\.2 is too old: 8\.6 or newer'):
         find_tensorrt()
 
 

@@ -176,7 +176,7 @@ def parse_layers(
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise EngineError(
-            f'{where}: this is not what the engine inspector of TensorRT 8.5 to 11 writes '
+            f'{where}: this is not what the engine inspector of TensorRT 8.6 to 11 writes '
             f'({type(error).__name__}: {error})'
         ) from error
 

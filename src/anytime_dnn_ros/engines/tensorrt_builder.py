@@ -1,4 +1,4 @@
-"""From the ONNX file of one stage to a serialised TensorRT engine, for 8.5 to 11 and for RTX.
+"""From the ONNX file of one stage to a serialised TensorRT engine, for 8.6 to 11 and for RTX.
 
 Precision: from TensorRT 10 on networks are strongly typed, so the types in the ONNX file decide,
 and a float16 engine comes from a file turned to float16. Before that `BuilderFlag.FP16` and

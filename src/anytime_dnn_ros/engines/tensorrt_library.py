@@ -24,8 +24,8 @@ MODULES: tuple[tuple[str, Flavour], ...] = (
     ('tensorrt_rtx', 'tensorrt_rtx'),
     ('tensorrt_rtx_bindings', 'tensorrt_rtx'),
 )
-# JetPack 5 brings 8.5, the first with named tensors.
-OLDEST = (8, 5)
+# JetPack 6 brings it. JetPack 5 has 8.5, for Python 3.8 alone, which is too old for this package.
+OLDEST = (8, 6)
 TEGRA_RELEASE = Path('/etc/nv_tegra_release')
 CUDA_DRIVER = 'libcuda.so.1'
 # CUdevice_attribute of the driver's cuda.h.
@@ -111,7 +111,7 @@ def find_tensorrt() -> TensorRT:
         if flavour == 'tensorrt' and _numbers(version) < OLDEST:
             raise MissingDependencyError(
                 f'TensorRT {version} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed, '
-                'which JetPack 5 and later bring'
+                'which JetPack 6 and later bring'
             )
         return TensorRT(module, flavour, version)
     why = '; '.join(failures) or f'no module {", ".join(name for name, _ in MODULES)}'
