@@ -41,3 +41,39 @@ def test_unknown_shape_is_an_error_that_names_the_operator():
     )
     with pytest.raises(AnytimeError, match="MatMul 'head' has no static shape"):
         count(helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 17)]))
+
+
+def einsum(equation, *shapes):
+    """One Einsum of so many tensors."""
+    names = [f'x{i}' for i in range(len(shapes))]
+    graph = helper.make_graph(
+        [helper.make_node('Einsum', names, ['y'], 'mix', equation=equation)],
+        'einsum',
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in zip(names, shapes, strict=True)
+        ],
+        [helper.make_tensor_value_info('y', TensorProto.FLOAT, None)],
+    )
+    return helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 17)])
+
+
+@pytest.mark.parametrize(
+    ('equation', 'shapes', 'macs'),
+    [
+        # A 1x1 convolution, and the scores of two heads of attention.
+        ('oc, nchw -> nohw', [(16, 8), (1, 8, 4, 5)], 16 * 8 * 4 * 5),
+        ('bhqd,bhkd->bhqk', [(1, 2, 7, 3), (1, 2, 9, 3)], 2 * 7 * 9 * 3),
+    ],
+)
+def test_an_einsum_is_a_matrix_product_too(equation, shapes, macs):
+    assert count(einsum(equation, *shapes)).macs == macs
+
+
+@pytest.mark.parametrize(
+    ('equation', 'shapes'),
+    [('...c,oc->...o', [(1, 4, 5, 8), (16, 8)]), ('a,a,a->a', [(4,), (4,), (4,)])],
+)
+def test_an_einsum_that_cannot_be_counted_is_told(equation, shapes):
+    with pytest.raises(AnytimeError, match=r"Einsum 'mix' .* cannot be counted"):
+        count(einsum(equation, *shapes))

@@ -27,7 +27,7 @@ PASS_THROUGH_OPS = {
     'MaxPool',
 }
 CONV_OPS = {'Conv', 'ConvTranspose'}
-MATRIX_OPS = {'Gemm', 'MatMul'}
+MATRIX_OPS = {'Gemm', 'MatMul', 'Einsum'}
 # An elementwise operator's constant is a parameter only where it is a bias after a product.
 BIAS_OPS = {'Add', 'Sub'}
 NORM_OPS = {'BatchNormalization'}
@@ -57,7 +57,7 @@ def count(model: onnx.ModelProto) -> Count:
     """Counts a model with static shapes.
 
     Raises:
-        AnytimeError: A shape is not known.
+        AnytimeError: A shape is not known, or an operator cannot be counted.
     """
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
     stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
@@ -108,5 +108,21 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
         return prod(out) * prod(weight[1:])
     if node.op_type == 'ConvTranspose':
         return prod(data) * prod(weight[1:])
-    transposed = {a.name: helper.get_attribute_value(a) for a in node.attribute}.get('transA', 0)
-    return prod(out) * data[-2 if transposed else -1]
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == 'Einsum':
+        return _einsum_macs(node, attributes['equation'].decode(), data, weight)
+    return prod(out) * data[-2 if attributes.get('transA', 0) else -1]
+
+
+def _einsum_macs(
+    node: onnx.NodeProto, equation: str, data: tuple[int, ...], weight: tuple[int, ...]
+) -> int:
+    """One product for every value that the letters of the equation can have together."""
+    letters = equation.replace(' ', '').partition('->')[0].replace(',', '')
+    sizes = (*data, *weight)
+    if len(node.input) != 2 or len(letters) != len(sizes) or '.' in letters:
+        raise AnytimeError(
+            f'Einsum {node.name!r} ({equation}) cannot be counted; write it with two tensors and '
+            'a letter for each of their axes, or as a matrix product'
+        )
+    return prod(dict(zip(letters, sizes, strict=True)).values())
