@@ -66,5 +66,18 @@ def scaled_residual() -> tuple[nn.Module, list[float], list[float]]:
     return residual(), [127, 127, 127], [128, 128, 128]
 
 
+def gray_residual() -> tuple[nn.Module, list[float], list[float]]:
+    """Says one channel and reads three."""
+    return residual(), [127], [128]
+
+
+def constant_residual() -> tuple[nn.Module, list[float], list[float]]:
+    return residual(), [127, 127, 127], [128, 0, 128]
+
+
+def wordy_residual() -> tuple[nn.Module, str, str]:
+    return residual(), 'mean', 'std'
+
+
 def no_module() -> str:
     return 'not a module'

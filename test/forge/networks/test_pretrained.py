@@ -65,3 +65,21 @@ def test_named_cuts_and_a_number_of_stages_are_one_too_many():
 def test_a_name_that_gives_no_network_says_so(name, message):
     with pytest.raises(ConfigurationError, match=message):
         build(NetworkSpec(name, (3, 32, 32), 5))
+
+
+@pytest.mark.parametrize(
+    ('function', 'message'),
+    [
+        ('gray_residual', 'means of 1 and deviations of 1 channels, and the images have 3'),
+        ('constant_residual', 'deviations above 0'),
+        ('wordy_residual', 'give a list of numbers for each'),
+    ],
+)
+def test_a_pixel_scale_that_cannot_be_is_told(function, message):
+    with pytest.raises(ConfigurationError, match=message):
+        pretrained_normalisation(spec(function))
+
+
+def test_gray_images_need_a_pixel_scale_of_their_own():
+    with pytest.raises(ConfigurationError, match=r'means of 3 .* the images have 1; let the'):
+        pretrained_normalisation(NetworkSpec('small_trunks:residual', (1, 32, 32), 5))

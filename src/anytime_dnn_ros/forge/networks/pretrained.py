@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,19 @@ def build(spec: NetworkSpec) -> StagedNet:
 
 
 def normalisation(spec: NetworkSpec) -> Normalisation:
-    """What the module was trained with."""
-    return load(spec.name)[1]
+    """What the module was trained with.
+
+    Raises:
+        ConfigurationError: It is of other channels than the images'.
+    """
+    given, channels = load(spec.name)[1], spec.image_shape[0]
+    if not len(given.mean) == len(given.std) == channels:
+        raise ConfigurationError(
+            f'network {spec.name!r} has means of {len(given.mean)} and deviations of '
+            f'{len(given.std)} channels, and the images have {channels}; let the function return '
+            '(module, mean, std) with one number for each channel'
+        )
+    return given
 
 
 def anytime(module: nn.Module, spec: NetworkSpec, cuts: tuple[str, ...] | int) -> StagedNet:
@@ -75,5 +87,16 @@ def load(name: str) -> tuple[nn.Module, Normalisation]:
         )
     if not scale:
         return module, IMAGENET
-    mean, std = (tuple(map(float, values)) for values in scale)
+    try:
+        mean, std = (tuple(map(float, values)) for values in scale)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f'network {name!r}: mean and std are {scale}; give a list of numbers for each'
+        ) from error
+    # Not `std <= 0`: that lets NaN pass.
+    if not all(0 < deviation < math.inf for deviation in std) or not all(map(math.isfinite, mean)):
+        raise ConfigurationError(
+            f'network {name!r}: mean and std are {scale}; give finite numbers, and deviations '
+            'above 0'
+        )
     return module, Normalisation(mean, std)
