@@ -197,6 +197,10 @@ def test_an_earlier_training_is_set_aside(run, tmp_path):
         (('--lr', '1e30', '--epochs', '2'), 'lower --lr'),
         (('--threads', '0'), '--threads 0: give more than 0'),
         (('--max-minutes', 'nan'), '--max-minutes nan: give more than 0'),
+        (('--width', 'inf'), '--width inf: give more than 0, and a finite number'),
+        (('--limit', '10', '--batch', '4'), '1 image is held out of 10'),
+        (('--validation-share', '0.011'), 'or a larger --limit or --validation-share'),
+        (('--batch', '1'), 'BatchNorm'),
         (('--json', '/dev/null/figures.json'), 'choose another file'),
         (('--label-smoothing', '2'), 'label_smoothing'),
         (('--views', '3'), 'add --freeze-trunk'),
@@ -248,6 +252,12 @@ def test_a_cost_decides_the_width(data, tmp_path, capsys):
     assert main(words) == 0
     macs = sum(stage.macs for stage in read_bundle(tmp_path / 'ladder').manifest.stages)
     assert 0.25e6 < macs <= 0.5e6
+
+
+def test_a_cost_that_is_no_number_is_told(data, tmp_path, capsys):
+    words = ['train', 'early_exit_resnet', '--data', str(data), '--out', str(tmp_path / 'ladder')]
+    assert main([*words, '--mmac', 'nan']) == 1
+    assert '--mmac nan: give more than 0, and a finite number' in capsys.readouterr().err
 
 
 def test_help_lists_networks_and_rules(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import re
 import shlex
 import sys
@@ -35,6 +36,8 @@ FROZEN = 'network frozen'
 # Of an identity: the patience of what the training started from.
 START_EARLY_STOP = 'start patience'
 USUAL_VIEWS = 4
+# Calibration fits on one half and counts on the other.
+LEAST_VALIDATION = 2
 # Options of one call or one machine: another call for the same training gives its own.
 OF_THE_CALL = frozenset(
     {
@@ -102,10 +105,12 @@ def train_folder(out: Path) -> Path:
 
 def read_job(args: argparse.Namespace) -> Job:
     """What the options ask for, checked, with the data read."""
-    for option in ('width', 'threads', 'max_minutes', 'views', 'devices', 'num_nodes'):
+    for option in ('width', 'mmac', 'threads', 'max_minutes', 'views', 'devices', 'num_nodes'):
         value = getattr(args, option)
-        if value is not None and not value > 0:
-            raise ConfigurationError(f'--{option.replace("_", "-")} {value}: give more than 0')
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigurationError(
+                f'--{option.replace("_", "-")} {value}: give more than 0, and a finite number'
+            )
     if not 0 < args.validation_share < 1:
         raise ConfigurationError(
             f'--validation-share {args.validation_share:g}: give more than 0 and less than 1'
@@ -117,6 +122,12 @@ def read_job(args: argparse.Namespace) -> Job:
         validation_share=args.validation_share,
         parts=['train', 'validation'],
     )
+    if len(dataset.validation) < LEAST_VALIDATION:
+        raise ConfigurationError(
+            f'{len(dataset.validation)} image is held out of {len(dataset.train) + 1}, and the '
+            f'bundle is calibrated on {LEAST_VALIDATION} or more; give more images, or a larger '
+            '--limit or --validation-share'
+        )
     _, height, width, channels = dataset.train.pixels.shape
     if args.image_size is not None:
         height = width = _enlarged(args.image_size, height, width)

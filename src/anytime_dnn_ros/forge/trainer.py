@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Weights = dict[str, Tensor]
 EVALUATION_BATCH = 500
+# Images of one process in one step.
+LEAST_BATCH = 2
 
 
 class Labelled(Protocol):
@@ -156,6 +158,11 @@ class Trainer:
             raise ConfigurationError(
                 f'{world} processes cannot share a batch of {recipe.batch} evenly; give a --batch '
                 f'divisible by {world}'
+            )
+        if recipe.batch < LEAST_BATCH * world:
+            raise ConfigurationError(
+                f'a batch of {recipe.batch} gives a process {recipe.batch // world} image, and '
+                f'BatchNorm needs {LEAST_BATCH} to tell how they differ; give a larger --batch'
             )
         if recipe.patience and rule.cycles > 1:
             raise ConfigurationError(
