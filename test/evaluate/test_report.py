@@ -292,6 +292,16 @@ def test_a_contract_ladder_is_called_so(bundle, data, tmp_path, monkeypatch):
     assert json.loads(file.read_text())['ladders'][0]['kind'] == 'contract'
 
 
+def test_a_terminal_that_is_closed_costs_no_figures(bundle, data, tmp_path, monkeypatch):
+    def closed(*_):
+        raise SystemExit(1)
+
+    monkeypatch.setattr(report, '_print', closed)
+    with pytest.raises(SystemExit):
+        run(bundle.path, '--data', data, '--json', tmp_path / 'r.json')
+    assert json.loads((tmp_path / 'r.json').read_text())['ladders']
+
+
 def test_the_terminal_shows_every_exit(bundle, data, capsys, monkeypatch):
     monkeypatch.setenv('COLUMNS', '200')
     assert run(bundle.path, '--data', data) == 0

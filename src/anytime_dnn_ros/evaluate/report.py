@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--split',
         choices=['test', 'validation'],
         default='test',
-        help='which images to count on (default test)',
+        help='which images to count on (default test); half of the validation images may have '
+        'fitted the temperatures, which flatters their ECE',
     )
     parser.add_argument(
         '--budget-mmac',
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             times_ms=args.budget_ms,
             progress=progress,
         )
-    _print(console, measurement)
+    # Before the tables: a reader such as `head` may close the terminal's end.
     if args.json:
         text = json.dumps(figures(measurement), indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(args.json, f'{text}\n'.encode())
@@ -106,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         m = measurement
         figure = curve_figure(m.ladders, m.title, m.macs, m.times_ms)
         write_whole(args.plot, rendered(figure, args.plot.suffix.removeprefix('.')))
+    _print(console, measurement)
     return 0
 
 
