@@ -66,6 +66,19 @@ def scaled_residual() -> tuple[nn.Module, list[float], list[float]]:
     return residual(), [127, 127, 127], [128, 128, 128]
 
 
+class Spectrum(nn.Module):
+    """Absolute values of a Fourier transform, for which ONNX has no operator at two axes."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.fft.fft2(maps).abs()
+
+
+def spectral() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = (conv(3, 8), Spectrum(), conv(8, 16, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return settled(nn.Sequential(*layers, nn.Linear(16, 7)))
+
+
 def gray_residual() -> tuple[nn.Module, list[float], list[float]]:
     """Says one channel and reads three."""
     return residual(), [127], [128]

@@ -126,3 +126,13 @@ def test_what_does_not_fit_is_one_clear_error(run, capsys, tmp_path, words, mess
     assert run(*words) != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'ladder').exists()
+
+
+@pytest.mark.parametrize('trunk', [(), ('--freeze-trunk', '--views', '2')])
+def test_what_no_onnx_file_can_say_is_told_before_the_training(run, tmp_path, capsys, trunk):
+    words = ('--cuts', '0', '--epochs', '1', *trunk)
+    assert run(*words, network='small_trunks:spectral') == 1
+    told = capsys.readouterr()
+    assert 'cannot be written as ONNX' in told.err
+    assert 'epoch' not in told.out
+    assert not [*tmp_path.rglob('checkpoint.pt')]

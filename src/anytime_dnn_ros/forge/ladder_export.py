@@ -101,7 +101,7 @@ def export_ladder(
             f'the parity check needs images as [N, H, W, C], N > 0, not '
             f'{list(parity_pixels.shape)}; give some of the validation images'
         )
-    net = copy.deepcopy(net).eval().float().cpu()
+    net = _for_export(net)
     specs, files = _stages(net, normalisation, parity_pixels[:1])
     manifest = Manifest(
         name=path.absolute().name,
@@ -124,6 +124,27 @@ def export_ladder(
             manifest = _with_agreement(manifest, logits, _bundle_logits(draft, parity_pixels))
     manifest = replace(manifest, provenance={**provenance, 'parity': parity})
     return write_bundle(path, manifest, files, class_names, None)
+
+
+def check_exportable(
+    net: StagedNet, normalisation: Normalisation, pixels: NDArray[np.uint8]
+) -> None:
+    """Refuses a network that cannot be exported, whatever it may learn; it is left as it is.
+
+    Args:
+        net: Need not be trained.
+        normalisation: As for `export_ladder`.
+        pixels: One image, uint8 [1, H, W, C] at the network's own size.
+
+    Raises:
+        AnytimeError: It does what an ONNX file cannot say, or what cannot be counted.
+    """
+    _stages(_for_export(net), normalisation, pixels)
+
+
+def _for_export(net: StagedNet) -> StagedNet:
+    copied: StagedNet = copy.deepcopy(net).eval().float().cpu()
+    return copied
 
 
 class _StageFromWires(nn.Module):  # type: ignore[misc] # torch is not typed here

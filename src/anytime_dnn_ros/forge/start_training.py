@@ -17,7 +17,8 @@ from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.forge.anytime_trunk import StagedExits, with_exits
 from anytime_dnn_ros.forge.checkpoint import Checkpoint
 from anytime_dnn_ros.forge.feature_cache import AnyView, cached_features
-from anytime_dnn_ros.forge.networks import build, pretrained_normalisation
+from anytime_dnn_ros.forge.ladder_export import check_exportable
+from anytime_dnn_ros.forge.networks import build, is_pretrained, pretrained_normalisation
 from anytime_dnn_ros.forge.normalisation import Normalisation
 from anytime_dnn_ros.forge.rules import Rule, make_rule
 from anytime_dnn_ros.forge.staged import StagedNet
@@ -59,7 +60,8 @@ def started(fabric: Fabric, job: Job, *, learns: bool = True) -> Iterator[Starte
         learns: Whether an epoch will be run; else a frozen trunk's features of one batch do.
 
     Raises:
-        ConfigurationError: The parts do not fit together.
+        AnytimeError: The parts do not fit together, or a network of the user's own cannot be
+            exported.
     """
     net = build(job.spec)
     if job.start:
@@ -68,6 +70,10 @@ def started(fabric: Fabric, job: Job, *, learns: bool = True) -> Iterator[Starte
         pretrained_normalisation(job.spec) or Normalisation.of(job.dataset.train),
         size=job.image_size,
     )
+    if learns and is_pretrained(job.spec.name):
+        # Hours of training must not end in this error.
+        image = as_served(job.dataset.validation.pixels[:1], job)
+        check_exportable(net, replace(normalisation, size=None), image)
     trained = StagedExits(net) if job.spec.frozen else net
     rule = make_rule(job.rule, trained, **job.rule_options)
     train, validation = job.dataset.train, job.dataset.validation
