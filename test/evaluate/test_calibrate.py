@@ -137,6 +137,23 @@ def test_the_command_calibrates_a_bundle_in_its_place(bundle, data, tmp_path, ca
     assert 'exit1' in capsys.readouterr().out
 
 
+def test_a_terminal_that_is_closed_costs_no_figures(bundle, data, tmp_path, monkeypatch):
+    def closed(*_):
+        raise SystemExit(1)
+
+    monkeypatch.setattr(command, '_table', closed)
+    with pytest.raises(SystemExit):
+        run(bundle.path, '--data', data, '--json', tmp_path / 'c.json')
+    assert json.loads((tmp_path / 'c.json').read_text())['stages']
+
+
+def test_a_folder_with_brackets_is_named_as_it_is(tmp_path, capsys):
+    data = write_images(tmp_path / 'tints[old]', train=100, test=2)
+    bundle = make_ladder(tmp_path / 'a[b]' / 'colours', with_quality=False)
+    assert run(bundle.path, '--data', data) == 0
+    assert f'{bundle.path}/quality.json: tints[old]/validation' in capsys.readouterr().out
+
+
 def test_a_copy_is_calibrated_and_the_bundle_left_alone(bundle, data, tmp_path):
     before = files_of(bundle.path)
     out = tmp_path / 'copy'

@@ -302,6 +302,12 @@ def test_a_terminal_that_is_closed_costs_no_figures(bundle, data, tmp_path, monk
     assert json.loads((tmp_path / 'r.json').read_text())['ladders']
 
 
+def test_a_folder_with_brackets_is_named_as_it_is(bundle, tmp_path, capsys):
+    data = write_images(tmp_path / 'tints[old]')
+    assert run(bundle.path, '--data', data) == 0
+    assert 'tints[old]/test: 30 images' in capsys.readouterr().out
+
+
 def test_the_terminal_shows_every_exit(bundle, data, capsys, monkeypatch):
     monkeypatch.setenv('COLUMNS', '200')
     assert run(bundle.path, '--data', data) == 0

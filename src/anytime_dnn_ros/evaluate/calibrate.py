@@ -88,14 +88,16 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda done, of: progress(bundle.manifest.name, done, of),
         )
     written = _write(bundle, calibration.quality, args.out).path
+    # Before the tables: a reader such as `head` may close the terminal's end.
+    if args.json:
+        text = json.dumps(figures(bundle, calibration), indent=2, ensure_ascii=False)
+        write_whole(args.json, f'{text}\n'.encode())
     console.print(_table(calibration))
     console.print(_guard_table(calibration))
     if calibration.note:
         console.print(calibration.note, soft_wrap=True)
-    console.print(f'{written / QUALITY_FILE}: {calibration.quality.data}', soft_wrap=True)
-    if args.json:
-        text = json.dumps(figures(bundle, calibration), indent=2, ensure_ascii=False)
-        write_whole(args.json, f'{text}\n'.encode())
+    what = f'{written / QUALITY_FILE}: {calibration.quality.data}'
+    console.print(what, markup=False, soft_wrap=True)
     return 0
 
 

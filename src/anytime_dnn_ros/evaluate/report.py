@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(console: Console, m: Measurement) -> None:
-    console.print(f'{m.title}. {m.timing_note}', highlight=False, soft_wrap=True)
+    console.print(f'{m.title}. {m.timing_note}', markup=False, highlight=False, soft_wrap=True)
     for ladder in m.ladders:
         console.print(_exit_table(m, ladder))
         console.print(_published_table(ladder))

@@ -52,6 +52,7 @@ def leave_bundle(fabric: Fabric, job: Job, training: Started) -> dict[str, Any]:
     console.print(
         f'{bundle.path}: of the validation images the network in torch ({job.recipe.precision}) '
         f'names {percent} % right',
+        markup=False,
         soft_wrap=True,
     )
     seconds = sum(f.seconds for f in trainer.history)
