@@ -143,8 +143,8 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=Path('build/bench/networks_and_rules'))
     parser.add_argument('--data', type=Path, default=Path('fashion-mnist'))
     parser.add_argument('--mmac', type=float, default=10.0, help='of all stages (%(default)s)')
-    parser.add_argument('--epochs', type=int, default=6, help='(%(default)s)')
-    parser.add_argument('--limit', type=int, default=15000, help='training images (%(default)s)')
+    parser.add_argument('--epochs', type=int, default=4, help='(%(default)s)')
+    parser.add_argument('--limit', type=int, default=12000, help='training images (%(default)s)')
     # Small steps are many: a short training needs them.
     parser.add_argument('--batch', type=int, default=64, help='(%(default)s)')
     parser.add_argument('--lr', type=float, default=0.1, help='(%(default)s)')
@@ -155,6 +155,9 @@ def main() -> int:
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda row: train(row, args), rows))
     bundles = [row.bundle for row in rows if is_trained(row, args)]
+    if not bundles:
+        CONSOLE.print(f'no row could be trained; the logs in {args.out} say why', style='red')
+        return 1
     report = args.out / 'report.json'
     command = ['report', *map(str, bundles), '--data', str(args.data), '--json', str(report)]
     command += ['--budget-mmac', f'0,{args.mmac:g}']
