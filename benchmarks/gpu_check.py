@@ -36,7 +36,7 @@ from rich.console import Console
 
 from anytime_dnn_ros.engines.tensorrt_library import find_device
 from anytime_dnn_ros.errors import AnytimeError
-from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
+from anytime_dnn_ros.whole_file import check_can_write, write_whole
 
 CONSOLE = Console(highlight=False, soft_wrap=True)
 NO_GPU, NO_TENSORRT = 2, 3

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from anytime_dnn_ros.engines import engine_cache, whole_file
+from anytime_dnn_ros import whole_file
+from anytime_dnn_ros.engines import engine_cache
 from anytime_dnn_ros.engines.engine_cache import (
     MAGIC,
     cached_engine,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import anytime_dnn_ros
+from anytime_dnn_ros import whole_file
 from anytime_dnn_ros.engines.base import EngineInfo, StageInfo
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.ladder.bundle import read_bundle
@@ -261,7 +262,7 @@ def test_a_folder_that_nobody_may_write_costs_a_warning(
     number, start, tmp_path, monkeypatch, said
 ):
     # Not by its mode: the tests may run as root, who may write everything.
-    monkeypatch.setattr(profile_cache.tempfile, 'mkstemp', refuse(number))
+    monkeypatch.setattr(whole_file.tempfile, 'mkstemp', refuse(number))
     times, kept = start()
     assert not kept
     assert len(times.samples_s) == PROFILE_RUNS
@@ -294,7 +295,7 @@ def test_a_full_disk_costs_a_warning_and_the_old_file_stays(
     machine.slowdown = 1.0
     file = profile_file(key, tmp_path / 'cache')
     old = file.read_bytes()
-    monkeypatch.setattr(profile_cache.json, 'dump', refuse(errno.ENOSPC))
+    monkeypatch.setattr(whole_file.Path, 'replace', refuse(errno.ENOSPC))
     times, _ = start()
     np.testing.assert_allclose(times.median_s, STAGES_S)
     assert 'No space left' in said[-1]

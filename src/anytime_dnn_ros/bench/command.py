@@ -47,7 +47,6 @@ from anytime_dnn_ros.bench.trace import Recording, read_recording, write_recordi
 from anytime_dnn_ros.engines.factory import load_engine
 from anytime_dnn_ros.evaluate.measurement import distinct_names
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
-from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
 from anytime_dnn_ros.planner import Goals
 from anytime_dnn_ros.serving import ServingPath
@@ -57,6 +56,7 @@ from anytime_dnn_ros.timing.realtime import (
     take_realtime_priority,
 )
 from anytime_dnn_ros.timing.timer import measure_timer_lateness
+from anytime_dnn_ros.whole_file import write_whole
 
 __all__ = ['add_arguments', 'run']
 

@@ -12,8 +12,8 @@ from anytime_dnn_ros.bench.policies import OURS
 from anytime_dnn_ros.bench.rows import WHAT_IS_COUNTED
 from anytime_dnn_ros.engines.factory import ENGINES
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.evaluate.whole_file import check_can_write
 from anytime_dnn_ros.timing.realtime import USUAL_PRIORITY
+from anytime_dnn_ros.whole_file import check_can_write
 
 AUTO, ALL = 'auto', 'all'
 

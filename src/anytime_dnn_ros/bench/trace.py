@@ -20,9 +20,9 @@ import numpy as np
 
 from anytime_dnn_ros.bench.policies import Ladder
 from anytime_dnn_ros.errors import AnytimeError
-from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.timing.load import LoadSignal
 from anytime_dnn_ros.timing.reference import ReferenceTimes
+from anytime_dnn_ros.whole_file import write_whole
 
 FORMAT = 'anytime_dnn_ros recorded run'
 VERSION = 1

@@ -21,8 +21,8 @@ from typing import Any
 
 from anytime_dnn_ros.engines.tensorrt_builder import BuildOptions
 from anytime_dnn_ros.engines.tensorrt_library import Device, TensorRT
-from anytime_dnn_ros.engines.whole_file import replace_file
 from anytime_dnn_ros.ladder.manifest import StageSpec
+from anytime_dnn_ros.whole_file import keep_whole
 
 Say = Callable[[str], object]
 MAGIC = b'anytime_dnn_ros engine 1\n'
@@ -112,7 +112,7 @@ def store_engine(engine: bytes, key: Mapping[str, Any], folder: Path, *, say: Sa
     ).encode()
     length = len(header).to_bytes(LENGTH_BYTES, 'little')
     try:
-        replace_file(engine_file(key, folder), (MAGIC, length, header, engine))
+        keep_whole(engine_file(key, folder), (MAGIC, length, header, engine))
     except OSError as error:
         say(
             f'the engine of stage {key["stage"]!r} cannot be kept in {folder} '

@@ -26,8 +26,8 @@ from anytime_dnn_ros.engines.float16 import (
 from anytime_dnn_ros.engines.tensorrt_library import TensorRT, unserved
 from anytime_dnn_ros.engines.tensorrt_log import last_errors, memory_mend, start, tensorrt_log
 from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
-from anytime_dnn_ros.engines.whole_file import replace_file
 from anytime_dnn_ros.errors import ConfigurationError, EngineError
+from anytime_dnn_ros.whole_file import keep_whole
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -297,6 +297,6 @@ def _load_timings(config: trt.IBuilderConfig, file: Path, say: Say) -> None:
 
 def _keep_timings(timings: bytes, file: Path, say: Say) -> None:
     try:
-        replace_file(file, [timings])
+        keep_whole(file, [timings])
     except OSError as error:
         say(f'the kernel timings cannot be kept in {file} ({error.strerror}); builds stay slow')

@@ -31,9 +31,9 @@ from anytime_dnn_ros.engines.stage_engines import StageEngine, stage_engine
 from anytime_dnn_ros.engines.tensorrt import TensorRtEngine
 from anytime_dnn_ros.engines.tensorrt_library import find_device, find_tensorrt
 from anytime_dnn_ros.engines.tensorrt_options import TensorRtOptions
-from anytime_dnn_ros.engines.whole_file import replace_file
 from anytime_dnn_ros.errors import EngineError
 from anytime_dnn_ros.ladder.bundle import Bundle
+from anytime_dnn_ros.whole_file import keep_whole
 
 Say = Callable[[str], object]
 
@@ -175,7 +175,7 @@ def _has_passed(file: Path, key: dict[str, Any]) -> bool:
 def _keep(file: Path, key: dict[str, Any], stages: tuple[StageAgreement, ...], say: Say) -> None:
     text = json.dumps({'key': key, 'stages': [asdict(stage) for stage in stages]}, indent=2)
     try:
-        replace_file(file, [text.encode()])
+        keep_whole(file, [text.encode()])
     except OSError as error:
         say(
             f'that the engines agree with ONNX Runtime cannot be kept in {file.parent} '

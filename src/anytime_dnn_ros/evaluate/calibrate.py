@@ -20,7 +20,6 @@ from anytime_dnn_ros.evaluate.calibration import Calibration, calibrate
 from anytime_dnn_ros.evaluate.judged import percent
 from anytime_dnn_ros.evaluate.labelled import add_data_options, read_validation
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
-from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.ladder.bundle import (
     QUALITY_FILE,
     Bundle,
@@ -32,6 +31,7 @@ from anytime_dnn_ros.ladder.bundle import (
 )
 from anytime_dnn_ros.ladder.manifest import Quality, quality_to_json
 from anytime_dnn_ros.quality.label_sets import DEFAULT_COVERAGE
+from anytime_dnn_ros.whole_file import check_can_write, write_whole
 
 CHOSEN_BY_THEM = (
     'these images also chose the epoch of the weights, which flatters the accuracies a little'

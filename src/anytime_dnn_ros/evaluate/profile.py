@@ -24,7 +24,6 @@ from anytime_dnn_ros.engines.factory import ENGINES
 from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.evaluate.engine_build import built, check_build, loaded
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
-from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.ladder.bundle import Bundle, find_bundle, read_bundle
 from anytime_dnn_ros.serving import REFERENCE_FRAME_SHAPE, ServingPath
 from anytime_dnn_ros.timing.profile_cache import (
@@ -38,6 +37,7 @@ from anytime_dnn_ros.timing.profile_cache import (
     store_reference_times,
 )
 from anytime_dnn_ros.timing.reference import ReferenceTimes
+from anytime_dnn_ros.whole_file import check_can_write, write_whole
 
 MOST_RUNS, MOST_THREADS = 10_000, 64
 PERCENT, MMAC, MS = 100, 1e6, 1e3

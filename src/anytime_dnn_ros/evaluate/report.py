@@ -21,8 +21,8 @@ from anytime_dnn_ros.evaluate.page import html_page
 from anytime_dnn_ros.evaluate.plots import MMAC, curve_figure, rendered
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
 from anytime_dnn_ros.evaluate.versions import versions
-from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.ladder.bundle import find_bundle, read_bundle
+from anytime_dnn_ros.whole_file import check_can_write, write_whole
 
 PLOT_FORMS = ('.png', '.svg')
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from anytime_dnn_ros.errors import AnytimeError, ConfigurationError
-from anytime_dnn_ros.evaluate.whole_file import write_whole
+from anytime_dnn_ros.whole_file import write_whole
 
 FORMAT = 1
 DIGEST_BYTES = hashlib.sha256().digest_size

@@ -17,7 +17,6 @@ from anytime_dnn_ros.engines.stage_engines import TORCH2TRT
 from anytime_dnn_ros.engines.tensorrt_options import PRECISIONS
 from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.evaluate.progress_bar import image_progress
-from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
 from anytime_dnn_ros.forge import checkpoint, train
 from anytime_dnn_ros.forge.checkpoint import Checkpoint, CheckpointError
 from anytime_dnn_ros.forge.stage_limit import add_limit_arguments, read_limit
@@ -34,6 +33,7 @@ from anytime_dnn_ros.forge.trained_bundle import HALF_WEIGHTS_HELP, leave_bundle
 from anytime_dnn_ros.forge.trainer import Trainer
 from anytime_dnn_ros.ladder.bundle import read_bundle
 from anytime_dnn_ros.timing.profile_cache import cache_folder
+from anytime_dnn_ros.whole_file import check_can_write, write_whole
 
 BUILDERS = ('onnx', TORCH2TRT)
 # A stage is a piece of network with an exit, and the exit has to be trained.

@@ -17,7 +17,6 @@ import torch
 
 from anytime_dnn_ros.datasets.read import VALIDATION_SHARE
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.evaluate.whole_file import write_whole
 from anytime_dnn_ros.forge import checkpoint
 from anytime_dnn_ros.forge.networks import NETWORKS, PRETRAINED
 from anytime_dnn_ros.forge.processes import in_every_process
@@ -35,6 +34,7 @@ from anytime_dnn_ros.forge.start_training import Started, started
 from anytime_dnn_ros.forge.train_job import USUAL_VIEWS, Job, check_frozen, check_places, read_job
 from anytime_dnn_ros.forge.trained_bundle import HALF_WEIGHTS_HELP, leave_bundle
 from anytime_dnn_ros.forge.trainer import Trainer
+from anytime_dnn_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

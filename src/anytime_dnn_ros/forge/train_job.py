@@ -20,7 +20,6 @@ from anytime_dnn_ros.datasets import Dataset, read_dataset
 from anytime_dnn_ros.datasets.idx import DIGITS
 from anytime_dnn_ros.datasets.read import VALIDATION_SHARE
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.evaluate.whole_file import check_can_write
 from anytime_dnn_ros.forge import checkpoint
 from anytime_dnn_ros.forge.augment import Augmentation
 from anytime_dnn_ros.forge.checkpoint import Checkpoint
@@ -28,6 +27,7 @@ from anytime_dnn_ros.forge.networks import NetworkSpec, fit_width, is_pretrained
 from anytime_dnn_ros.forge.recipe import FINE_TUNING_RATE, LEARNING_RATE, Recipe
 from anytime_dnn_ros.forge.stage_limit import read_limit, within_limit
 from anytime_dnn_ros.ladder.bundle import check_can_write_bundle
+from anytime_dnn_ros.whole_file import check_can_write
 
 # As in the manifest's schema.
 BUNDLE_NAME = '[A-Za-z0-9][A-Za-z0-9_.-]*'

@@ -7,9 +7,7 @@ import json
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
@@ -23,6 +21,7 @@ from anytime_dnn_ros.errors import ConfigurationError
 from anytime_dnn_ros.ladder.bundle import Bundle
 from anytime_dnn_ros.ladder.manifest import manifest_to_json, quality_to_json
 from anytime_dnn_ros.timing.reference import ReferenceTimes
+from anytime_dnn_ros.whole_file import keep_whole
 
 # What the option and the parameter `cache_dir` say for "keep nothing".
 NO_CACHE = 'none'
@@ -160,24 +159,14 @@ def store_reference_times(
         'cpu_percent': times.cpu_percent if isfinite(times.cpu_percent) else None,
         'samples_s': times.samples_s.tolist(),
     }
-    draft: Path | None = None
+    text = json.dumps(document, allow_nan=False)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The file is this user's alone, mode 0600. It is not forced to the disk: the worst that a
-        # power cut leaves is a file that is measured anew.
-        handle, name = tempfile.mkstemp(prefix='.stage_times-', dir=folder)
-        draft = Path(name)
-        with os.fdopen(handle, 'w', encoding='utf-8') as stream:
-            json.dump(document, stream, allow_nan=False)
-        draft.replace(profile_file(key, folder))
+        keep_whole(profile_file(key, folder), [text.encode()])
     except OSError as error:
         say(
             f'the stage times cannot be kept in {folder} ({error.strerror}), so each start '
             'measures them; make it writable or make room, or name another folder with cache_dir'
         )
-        if draft is not None:
-            with suppress(OSError):
-                draft.unlink()
 
 
 def _read(file: Path, key: Mapping[str, Any], say: Say) -> ReferenceTimes | None:

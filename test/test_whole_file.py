@@ -6,7 +6,7 @@ import os
 import pytest
 
 from anytime_dnn_ros.errors import ConfigurationError
-from anytime_dnn_ros.evaluate.whole_file import check_can_write, write_whole
+from anytime_dnn_ros.whole_file import check_can_write, keep_whole, write_whole
 
 
 def test_a_file_is_replaced_and_readable_by_others(tmp_path):
@@ -34,6 +34,16 @@ def test_a_full_disk_or_ctrl_c_leaves_the_old_file(tmp_path, monkeypatch, stop):
         write_whole(file, b'new')
     assert file.read_text() == 'old'
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_a_cache_keeps_is_for_its_owner_alone(tmp_path):
+    file = tmp_path / 'cache' / ('x' * 200)
+    keep_whole(file, [b'old'])
+    keep_whole(file, [b'n', b'ew'])
+    assert file.read_bytes() == b'new'
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_folder_that_is_missing_is_made(tmp_path):
