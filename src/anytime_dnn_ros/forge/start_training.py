@@ -99,6 +99,9 @@ def started(fabric: Fabric, job: Job, *, learns: bool = True) -> Iterator[Starte
         train, views = train.subset(np.arange(min(job.recipe.batch, len(train)))), 1
     net.to(fabric.device)
     console = Console(quiet=not fabric.is_global_zero)
+    if learns:
+        # A log file shows no bar, and this takes minutes.
+        console.print(f'the frozen trunk first sees {len(train)} images, {views} x each')
     with (
         image_progress(console) as bar,
         cached_features(
