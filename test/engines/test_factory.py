@@ -226,7 +226,7 @@ def test_a_full_disk_is_told_and_the_engine_serves(load, machine, tmp_path, monk
     def full(file, parts):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(tensorrt_loader, 'replace_file', full)
+    monkeypatch.setattr(tensorrt_loader, 'keep_whole', full)
     engine = load('tensorrt', tmp_path)
     assert frame_answers(engine) == [1, 1]
     assert 'No space left on device' in ' '.join(load.said)
