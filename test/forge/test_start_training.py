@@ -52,8 +52,9 @@ def run(data, tmp_path):
 
 
 @pytest.mark.parametrize('trunk', [(), ('--freeze-trunk', '--views', '2')])
-def test_a_trained_trunk_becomes_a_bundle_that_reads_enlarged_images(run, tmp_path, trunk):
+def test_a_trained_trunk_becomes_a_bundle_that_reads_enlarged_images(run, tmp_path, capsys, trunk):
     assert run('--rule', 'imta', '--epochs', '14', *trunk) == 0
+    assert ('frozen trunk first sees' in capsys.readouterr().out) == bool(trunk)
     manifest = read_bundle(tmp_path / 'ladder').manifest
     assert manifest.stages[0].inputs[0].shape == (1, 32, 32, 3)
     assert len(manifest.stages) == 3
