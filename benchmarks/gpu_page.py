@@ -156,7 +156,7 @@ def gpu_page(document: dict[str, Any]) -> str:
     return page_of('TensorRT on this GPU', lead, body, {k: str(v) for k, v in machine.items()})
 
 
-NOTHING = '<p>Nothing: see the parts below.</p>'
+NOTHING = '<p>Nothing: the table of parts says why.</p>'
 LATENCY_HEAD = (
     'library',
     'form',
